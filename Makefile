@@ -1,0 +1,25 @@
+# Everything a clone needs is Python 3.11 or newer; the first target to run makes .venv.
+PYTHON ?= python3
+INSTALLED := .venv/.installed
+
+.PHONY: test demo format clean
+
+test: $(INSTALLED)
+	scripts/check
+
+demo: $(INSTALLED)
+	.venv/bin/realm demo
+
+format: $(INSTALLED)
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+clean:
+	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Newer dependencies or other versions of them install again; a broken installation has no stamp.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[dev,trunk,plots]'
+	touch $@

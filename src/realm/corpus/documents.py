@@ -1,0 +1,189 @@
+"""What can be read as documents, and in which order do they come?
+
+A source is a folder, a file or `hub:NAME`. Documents are read as a stream, in the order of the
+sources, the files of a folder in the order of their paths.
+"""
+
+import bz2
+import gzip
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BufferedIOBase, BufferedReader
+from pathlib import Path
+from xml.etree import ElementTree
+
+import zstandard
+
+from realm.corpus import files, tables, wikipedia, wikitext
+from realm.errors import SourceError
+
+HUB = "hub:"
+_FILE_READERS = {
+    ".txt": files.read_text,
+    ".md": files.read_markdown,
+    ".markdown": files.read_markdown,
+    ".html": files.read_html,
+    ".htm": files.read_html,
+    **dict.fromkeys(files.OFFICE_SUFFIXES, files.read_office),
+}
+_STREAM_SUFFIXES = (".jsonl", ".csv", ".tsv", ".xml")
+_COMPRESSIONS = ("", ".gz", ".bz2", ".zst")
+KNOWN_SUFFIXES = (*_FILE_READERS, *_STREAM_SUFFIXES, ".parquet")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of the user; all offsets count characters of `text`."""
+
+    document_id: str
+    title: str
+    text: str
+
+
+Page = Document | wikipedia.Article
+"""A document, or an article whose markup is still to be removed."""
+
+
+def read_documents(sources: Sequence[str | Path]) -> Iterator[Document]:
+    """Stream the documents of all sources.
+
+    Raises:
+        SourceError: a source is missing, empty, of an unknown kind or damaged, or an id
+            occurs twice.
+        ResourceError: a source needs a package that is not installed.
+    """
+    return map(to_document, read_pages(sources))
+
+
+def read_pages(sources: Sequence[str | Path]) -> Iterator[Page]:
+    """As `read_documents`, but leave the removal of wiki markup, which is slow, to the caller."""
+    if not sources:
+        raise SourceError("no sources are given: name at least one folder or file of documents")
+    seen: set[str] = set()
+    for source in sources:
+        num_before = len(seen)
+        for page in _read_source(source):
+            document_id = page.page_id if isinstance(page, wikipedia.Article) else page.document_id
+            if document_id in seen:
+                raise SourceError(
+                    f"{source}: the document id {document_id!r} occurs twice: "
+                    "give every document an id of its own"
+                )
+            seen.add(document_id)
+            yield page
+        if len(seen) == num_before:
+            raise SourceError(f"{source} holds no documents: give a source that has some")
+
+
+def to_document(page: Page) -> Document:
+    """Remove what markup there is."""
+    if isinstance(page, wikipedia.Article):
+        return Document(page.page_id, page.title, wikitext.plain_text(page.wikitext))
+    return page
+
+
+def fingerprint_sources(sources: Sequence[str | Path]) -> dict[str, str]:
+    """A checksum of each source's content; of a data set on the hub, its name.
+
+    Raises:
+        SourceError: a source is missing, empty or of an unknown kind.
+    """
+    fingerprints = {}
+    for number, source in enumerate(sources):
+        name = str(source)
+        checksum = hashlib.sha256()
+        if name.startswith(HUB):
+            checksum.update(name.encode())
+        else:
+            name = Path(source).resolve().name
+            for document_id, file in _files(Path(source)):
+                checksum.update(document_id.encode("utf-8", "surrogateescape"))
+                with file.open("rb") as stream:
+                    checksum.update(hashlib.file_digest(stream, "sha256").digest())
+        fingerprints[f"source {number}: {name}"] = checksum.hexdigest()
+    return fingerprints
+
+
+def _read_source(source: str | Path) -> Iterator[Page]:
+    if str(source).startswith(HUB):
+        yield from (_document(*row) for row in tables.read_hub(str(source)))
+        return
+    for document_id, path in _files(Path(source)):
+        try:
+            yield from _read_file(path, document_id)
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+            raise SourceError(f"{path} cannot be read ({error}): repair or replace it") from error
+        except ElementTree.ParseError as error:
+            raise SourceError(f"{path} is not a complete MediaWiki dump ({error})") from error
+
+
+def _files(path: Path) -> list[tuple[str, Path]]:
+    """The readable files at a path, each with its id as a document."""
+    if path.is_file():
+        if _suffixes(path)[0] not in KNOWN_SUFFIXES:
+            known = " ".join(KNOWN_SUFFIXES)
+            raise SourceError(
+                f"{path} is of an unknown kind: known are {known}, some also compressed"
+            )
+        return [(path.name, path)]
+    if not path.is_dir():
+        raise SourceError(f"there is no file or folder {path}: check the path")
+    found: list[Path] = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        visible = [Path(folder, name) for name in names if not name.startswith(".")]
+        found.extend(f for f in visible if _suffixes(f)[0] in KNOWN_SUFFIXES and f.is_file())
+    if not found:
+        raise SourceError(f"{path} holds no documents: known files are {' '.join(KNOWN_SUFFIXES)}")
+    return sorted((file.relative_to(path).as_posix(), file) for file in found)
+
+
+def _suffixes(path: Path) -> tuple[str, str]:
+    """The suffix that tells the kind of a file, and that of its compression or nothing."""
+    name = path.name.lower()
+    for compression in _COMPRESSIONS:
+        for suffix in _STREAM_SUFFIXES:
+            if name.endswith(suffix + compression):
+                return suffix, compression
+    return path.suffix.lower(), ""
+
+
+def _read_file(path: Path, document_id: str) -> Iterator[Page]:
+    suffix, compression = _suffixes(path)
+    if suffix in _FILE_READERS:
+        yield _document(document_id, *_FILE_READERS[suffix](path))
+        return
+    if suffix == ".parquet":
+        yield from (_document(*row) for row in tables.read_parquet(path))
+        return
+    with _open(path, compression) as stream:
+        if suffix == ".xml":
+            yield from wikipedia.read_articles(stream)
+        elif suffix == ".jsonl":
+            yield from (_document(*row) for row in tables.read_json_lines(stream, str(path)))
+        else:
+            delimiter = "\t" if suffix == ".tsv" else ","
+            rows = tables.read_csv(stream, str(path), delimiter=delimiter)
+            yield from (_document(*row) for row in rows)
+
+
+def _open(path: Path, compression: str) -> BufferedIOBase:
+    match compression:
+        case ".gz":
+            return gzip.open(path)
+        case ".bz2":
+            return bz2.open(path)
+        case ".zst":
+            return BufferedReader(zstandard.open(path, "rb"))
+    return path.open("rb")
+
+
+def _document(document_id: str, title: str, text: str) -> Document:
+    # Half of a surrogate pair, which JSON can spell, is no character that could be stored.
+    # One character takes its place, so that offsets stay.
+    return Document(*(_SURROGATE.sub("\ufffd", value) for value in (document_id, title, text)))

@@ -1,0 +1,103 @@
+"""How does one file become the title and the text of one document?
+
+The text of Markdown and plain text is the file's text as it stands, so that offsets count in
+the user's own file. HTML gives its visible text; PDF and office files what markitdown finds.
+"""
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+from bs4 import BeautifulSoup
+from bs4.dammit import EncodingDetector
+from bs4.element import NavigableString
+
+from realm.errors import ResourceError, SourceError
+
+OFFICE_SUFFIXES = (".pdf", ".docx", ".pptx", ".xlsx")
+
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
+_HIDDEN_TAGS = [
+    *("head", "iframe", "noscript", "object", "script", "style", "svg", "template", "title"),
+]
+_BLOCK_TAGS = [
+    *("address", "article", "aside", "blockquote", "br", "caption", "dd", "details", "div", "dl"),
+    *("dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5"),
+    *("h6", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section", "summary", "table"),
+    *("tbody", "tfoot", "thead", "tr", "ul"),
+]
+
+
+def read_text(path: Path) -> tuple[str, str]:
+    """Title and text of a plain text file."""
+    return path.stem, _decode(path.read_bytes(), path)
+
+
+def read_markdown(path: Path) -> tuple[str, str]:
+    """Title and text of a Markdown file; its first heading is the title."""
+    text = _decode(path.read_bytes(), path)
+    return _first_heading(text) or path.stem, text
+
+
+def read_html(path: Path) -> tuple[str, str]:
+    """Title and visible text of a web page, with an empty line between its blocks."""
+    content = path.read_bytes()
+    declared = EncodingDetector.find_declared_encoding(content, is_html=True)
+    is_declared = (declared or "utf-8").lower() not in {"utf-8", "utf8"}
+    markup: str | bytes = content if is_declared else _decode(content, path)
+    page = BeautifulSoup(markup or "\n", "html.parser")
+    title = " ".join(page.title.get_text().split()) if page.title is not None else ""
+    return title or path.stem, _visible_text(page)
+
+
+def read_office(path: Path) -> tuple[str, str]:
+    """Title and text of a PDF or office file, as Markdown.
+
+    Raises:
+        ResourceError: the package markitdown is not installed.
+        SourceError: the file cannot be converted.
+    """
+    try:
+        markitdown: Any = importlib.import_module("markitdown")
+    except ImportError as error:
+        message = f"{path} needs the package markitdown: pip install 'realm-lm[documents]'"
+        raise ResourceError(message) from error
+    try:
+        text = str(markitdown.MarkItDown().convert(str(path)).text_content)
+    except Exception as error:  # each converter raises errors of its own package
+        reason = " ".join(str(error).split())[:200]
+        raise SourceError(f"{path} cannot be converted: {reason}: repair or remove it") from error
+    return _first_heading(text) or path.stem, text
+
+
+def _first_heading(text: str) -> str:
+    heading = _HEADING.search(text)
+    return heading.group(1).strip() if heading else ""
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SourceError(
+            f"{path}, line {line}: byte {error.start} is not UTF-8: convert the file to UTF-8"
+        ) from error
+
+
+def _visible_text(page: BeautifulSoup) -> str:
+    for tag in page.find_all(_HIDDEN_TAGS) + page.find_all(hidden=True):
+        tag.extract()
+    for string in page.find_all(string=True):
+        if type(string) is not NavigableString:  # a comment or another declaration
+            string.extract()
+        elif string.find_parent("pre") is None:
+            string.replace_with(re.sub(r"\s+", " ", string))
+    for tag in page.find_all(["td", "th"]):
+        tag.append(" ")
+    for tag in page.find_all(_BLOCK_TAGS):
+        tag.insert_before("\n\n")
+        tag.insert_after("\n\n")
+    lines = [line.strip() for line in page.get_text().split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()

@@ -1,0 +1,246 @@
+"""How does a document become passages of whole sentences that fit the encoder?
+
+Sentences are packed greedily while [CLS] title [SEP] body [SEP] stays within `passage_tokens`
+(288 wordpieces in the paper, section 4.1). A passage never crosses documents, and it is a slice
+of its document: its text is `normalise(document.text[source_start:source_end]).text`.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from sentencex import segment  # type: ignore[import-untyped]
+from tokenizers import Encoding, Tokenizer
+
+from realm.config import Settings
+from realm.corpus.documents import Document
+
+NUM_SPECIAL_TOKENS = 3  # [CLS] title [SEP] body [SEP]
+# Offsets inside a passage are stored in 16 bits. Only text without words (an encoded image, say)
+# comes near these limits; such text is cut by characters before it is cut by tokens.
+MAX_PASSAGE_CHARACTERS = 65_535
+MAX_STRETCH_CHARACTERS = 16_384
+
+_SPACES = re.compile(r"\s+")
+_STRETCH = re.compile(r"(?s).{1,16384}(?!\S)|.{1,16384}")  # ends at a word's end where it can
+
+Integers = NDArray[np.int64]
+
+
+class CorpusSettings(Settings):
+    """How documents are cut into passages."""
+
+    passage_tokens: int = Field(default=288, ge=16)
+    """Length of the whole input, [CLS] title [SEP] body [SEP], in wordpieces."""
+    language: str = "en"
+    """Language whose abbreviations the sentence splitter knows, as an ISO 639-1 code."""
+    num_workers: int = Field(default=0, ge=0)
+    """Processes that cut passages; 0 means one for each core. The result does not depend on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedText:
+    """Text with single spaces that knows where each of its characters stood in the source."""
+
+    text: str
+    breaks: tuple[int, ...]
+    """Offsets in `text` from which on the distance to the source is another one."""
+    shifts: tuple[int, ...]
+    """That distance: source offset minus offset in `text`."""
+
+    def source_offset(self, offset: int) -> int:
+        """Where the character at `offset` stood; the end of the text is one past its last one."""
+        if offset >= len(self.text) > 0:
+            return self.source_offset(len(self.text) - 1) + 1
+        return offset + self.shifts[bisect_right(self.breaks, offset) - 1]
+
+    def source_span(self, start: int, end: int) -> tuple[int, int]:
+        """Where the characters of a span that is not empty stood."""
+        return self.source_offset(start), self.source_offset(end - 1) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class PassageCut:
+    """One passage as it was cut; characters are offsets in `text` unless they say source."""
+
+    source_start: int
+    source_end: int
+    text: str
+    token_ids: Integers
+    token_starts: Integers
+    token_ends: Integers
+    sentence_ends: Integers
+    """Number of body tokens up to the end of each sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentCut:
+    """The wordpieces of a title, a third of the input at most, and the passages below it."""
+
+    title_token_ids: Integers
+    passages: list[PassageCut]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    """Characters [start, end) of the normalised document, tokens [first, last)."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """The tokens of a whole normalised document and their characters."""
+
+    ids: Integers
+    starts: Integers
+    ends: Integers
+
+
+def normalise(text: str) -> NormalisedText:
+    """Turn every run of white space into one space and strip the ends, keeping the offsets."""
+    shift = len(text) - len(text.lstrip())
+    breaks, shifts = [0], [shift]
+    for run in _SPACES.finditer(text, shift):
+        if run.end() - run.start() > 1:
+            shift += run.end() - run.start() - 1
+            breaks.append(run.end() - shift)
+            shifts.append(shift)
+    return NormalisedText(" ".join(text.split()), tuple(breaks), tuple(shifts))
+
+
+def cut_passages(
+    document: Document, tokenizer: Tokenizer, settings: CorpusSettings
+) -> list[PassageCut]:
+    """Cut one document; text that yields no token gives no passage."""
+    return cut_documents([document], tokenizer, settings)[0].passages
+
+
+def cut_documents(
+    documents: Sequence[Document], tokenizer: Tokenizer, settings: CorpusSettings
+) -> list[DocumentCut]:
+    """Cut several documents with one call of a tokenizer that neither truncates nor pads."""
+    titles = tokenizer.encode_batch(
+        [normalise(document.title).text for document in documents], add_special_tokens=False
+    )
+    texts = [normalise(document.text) for document in documents]
+    bounds = [_sentence_bounds(document.text, settings.language) for document in documents]
+    sentences = [
+        text.text[start:end]
+        for text, pairs in zip(texts, bounds, strict=True)
+        for start, end in pairs
+    ]
+    encodings = iter(tokenizer.encode_batch(sentences, add_special_tokens=False))
+    cuts = []
+    for title, text, pairs in zip(titles, texts, bounds, strict=True):
+        title_ids = np.array(title.ids[: settings.passage_tokens // 3], dtype=np.int64)
+        budget = settings.passage_tokens - NUM_SPECIAL_TOKENS - len(title_ids)
+        passages = _cut_text(text, pairs, [next(encodings) for _ in pairs], budget)
+        cuts.append(DocumentCut(title_ids, passages))
+    return cuts
+
+
+def _sentence_bounds(text: str, language: str) -> list[tuple[int, int]]:
+    """Sentences of the source as offsets in the normalised text, each with the space before it.
+
+    The source is split, not the normalised text: blank lines and list items end sentences. The
+    space in front belongs to the sentence because tokenizers of bytes encode it in the first word.
+    """
+    bounds = []
+    position, has_gap = 0, False
+    for stretch in chain.from_iterable(map(_STRETCH.findall, segment(language, text))):
+        words = stretch.split()
+        if words:
+            start = position
+            position += bool(start and (has_gap or stretch[0].isspace()))
+            position += sum(map(len, words)) + len(words) - 1
+            bounds.append((start, position))
+        has_gap = stretch[-1].isspace() or (has_gap and not words)
+    return bounds
+
+
+def _cut_text(
+    text: NormalisedText,
+    bounds: Sequence[tuple[int, int]],
+    encodings: Sequence[Encoding],
+    budget: int,
+) -> list[PassageCut]:
+    characters = np.frombuffer(text.text.encode("utf-32-le"), dtype=np.uint32)
+    tokens = _join(bounds, encodings, characters)
+    lasts = np.cumsum([len(encoding) for encoding in encodings], dtype=np.int64).tolist()
+    pieces: list[_Sentence] = []
+    for (start, end), first, last in zip(bounds, [0, *lasts], lasts, strict=False):
+        if first < last:
+            stripped = start + (text.text[start] == " ")
+            pieces.extend(_split(_Sentence(stripped, end, first, last), tokens, characters, budget))
+    return [_passage(group, tokens, text) for group in _pack(pieces, budget)]
+
+
+def _join(
+    bounds: Sequence[tuple[int, int]], encodings: Sequence[Encoding], characters: NDArray[np.uint32]
+) -> _Tokens:
+    """Tokens of all sentences with offsets in the document, without the space before a word."""
+    ids = np.array([i for encoding in encodings for i in encoding.ids], dtype=np.int64)
+    pairs = [pair for encoding in encodings for pair in encoding.offsets]
+    offsets = np.fromiter(chain.from_iterable(pairs), dtype=np.int64, count=2 * len(pairs))
+    lengths = [len(encoding) for encoding in encodings]
+    beginnings = np.array([start for start, _ in bounds], dtype=np.int64)
+    offsets = offsets.reshape(-1, 2) + np.repeat(beginnings, lengths)[:, None]
+    starts, ends = offsets[:, 0], offsets[:, 1]
+    if len(starts):
+        starts += (characters[starts.clip(max=len(characters) - 1)] == ord(" ")) & (starts < ends)
+    return _Tokens(ids, starts, ends)
+
+
+def _split(
+    sentence: _Sentence, tokens: _Tokens, characters: NDArray[np.uint32], budget: int
+) -> Iterator[_Sentence]:
+    """Divide a sentence that no passage can hold, between words where it is possible."""
+    start, first = sentence.start, sentence.first
+    while sentence.last - first > budget:
+        candidates = tokens.starts[first + 1 : first + budget + 1]
+        # Several tokens of one character (bytes) share its offsets: only the first begins a word.
+        is_new = candidates > tokens.starts[first : first + budget]
+        at_words = np.flatnonzero(is_new & (characters[candidates - 1] == ord(" ")))
+        last = first + 1 + int(at_words[-1]) if len(at_words) else first + budget
+        following = int(tokens.starts[last])
+        yield _Sentence(start, following - (len(at_words) > 0), first, last)
+        start, first = following, last
+    yield _Sentence(start, sentence.end, first, sentence.last)
+
+
+def _pack(pieces: Sequence[_Sentence], budget: int) -> Iterator[list[_Sentence]]:
+    group: list[_Sentence] = []
+    for piece in pieces:
+        if group and (
+            piece.last - group[0].first > budget
+            or piece.end - group[0].start > MAX_PASSAGE_CHARACTERS
+        ):
+            yield group
+            group = []
+        group.append(piece)
+    if group:
+        yield group
+
+
+def _passage(group: Sequence[_Sentence], tokens: _Tokens, text: NormalisedText) -> PassageCut:
+    start, end = group[0].start, group[-1].end
+    first, last = group[0].first, group[-1].last
+    source_start, source_end = text.source_span(start, end)
+    return PassageCut(
+        source_start,
+        source_end,
+        text.text[start:end],
+        tokens.ids[first:last],
+        tokens.starts[first:last] - start,
+        tokens.ends[first:last] - start,
+        np.array([sentence.last - first for sentence in group], dtype=np.int64),
+    )

@@ -1,0 +1,269 @@
+"""How is a corpus built, and how are its passages read without loading them?
+
+A row counts passages in the order of the corpus; a `passage_id` names one for ever. Opening
+a store maps its files into memory, so it costs milliseconds and processes share the pages.
+"""
+
+import errno
+import fcntl
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from realm.artifact import Manifest, create_artifact, fingerprint_of, open_artifact
+from realm.config import read_settings
+from realm.corpus.columns import Batch, CorpusWriter, open_numbers, open_strings
+from realm.corpus.cutting import cut_in_order, load_tokenizer
+from realm.corpus.documents import Document, fingerprint_sources, read_pages
+from realm.corpus.passages import CorpusSettings, normalise
+from realm.errors import ResourceError, SourceError
+
+KIND = "corpus"
+TOKENIZER = "tokenizer.json"
+MIN_PASSAGES = 2
+COMMIT_SECONDS = 5.0
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A passage to read or to show; `source_start` and `source_end` count in its document."""
+
+    passage_id: int
+    document_id: str
+    title: str
+    text: str
+    source_start: int
+    source_end: int
+
+
+def build_corpus(
+    sources: Sequence[str | Path],
+    path: Path,
+    *,
+    tokenizer_file: Path,
+    settings: CorpusSettings,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> "PassageStore":
+    """Read, cut and store all documents; `on_progress` gets numbers of documents and passages.
+
+    A build that was killed goes on after its last commit when it is started again with the same
+    sources, tokenizer and settings.
+
+    Raises:
+        SourceError: a source cannot be read, or all of them give fewer than two passages.
+        SettingError: the tokenizer file is no tokenizer.
+        ResourceError: the disk is full, memory ran out, or another process builds this corpus.
+    """
+    vocabulary_size = load_tokenizer(tokenizer_file).get_vocab_size()
+    inputs = {
+        **fingerprint_sources(sources),
+        "tokenizer": hashlib.sha256(tokenizer_file.read_bytes()).hexdigest(),
+    }
+    kept = settings.model_dump(exclude={"num_workers"})  # they do not change the result
+    with _unfinished_directory(path) as directory:
+        key = fingerprint_of([kept, inputs])
+        with CorpusWriter(directory, key, vocabulary_size=vocabulary_size) as writer:
+            pages = islice(read_pages(sources), writer.num_documents, None)
+            _write(writer, cut_in_order(pages, tokenizer_file, settings), on_progress)
+            if writer.num_passages < MIN_PASSAGES:
+                raise SourceError(
+                    f"the sources give {writer.num_passages} passages and pre-training needs at "
+                    f"least {MIN_PASSAGES}: add documents with text"
+                )
+            with create_artifact(path, KIND, settings=kept, inputs=inputs) as staging:
+                writer.finish(staging.path)
+                shutil.copyfile(tokenizer_file, staging.path / TOKENIZER)
+                staging.counts = _counts(staging.path)
+    return PassageStore.open(path)
+
+
+def _write(
+    writer: CorpusWriter, batches: Iterable[Batch], on_progress: Callable[[int, int], None] | None
+) -> None:
+    last_commit = time.monotonic()
+    for batch in batches:
+        writer.append(batch)
+        if time.monotonic() - last_commit > COMMIT_SECONDS:
+            writer.commit()
+            last_commit = time.monotonic()
+        if on_progress is not None:
+            on_progress(writer.num_documents, writer.num_passages)
+
+
+def _counts(directory: Path) -> dict[str, int | float]:
+    num_documents = len(open_numbers(directory, "title_token_offsets")) - 1
+    document_rows = open_numbers(directory, "document_rows")
+    return {
+        "num_documents": num_documents,
+        "num_documents_without_text": num_documents - len(np.unique(document_rows)),
+        "num_passages": len(document_rows),
+        "num_tokens": len(open_numbers(directory, "token_ids")),
+    }
+
+
+@contextmanager
+def _unfinished_directory(path: Path) -> Iterator[Path]:
+    """The directory beside `path` where a build can go on; it is gone when the block succeeds."""
+    directory = path.with_name(f".{path.name}.unfinished")
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            message = f"another process is building {path}: wait for it or give another path"
+            raise ResourceError(message) from error
+        try:
+            yield directory
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                message = f"the disk is full while writing {path}: free some space and start again"
+                raise ResourceError(message) from error
+            raise
+        except SourceError:
+            shutil.rmtree(directory)  # once the source is mended, nothing here can be used
+            raise
+        shutil.rmtree(directory)
+
+
+class PassageStore:
+    """A finished corpus; all rows are those of its passages unless they say document."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.fingerprint = manifest.fingerprint
+        self.settings = read_settings(CorpusSettings, manifest.settings, origin=str(path))
+        self.num_documents = int(manifest.counts["num_documents"])
+        self._num_passages = int(manifest.counts["num_passages"])
+        self._documents = open_strings(path, "documents")
+        self._texts = open_strings(path, "passages")["text"]
+        self._columns: dict[str, NDArray[Any]] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> "PassageStore":
+        """Open a finished corpus.
+
+        Raises:
+            ArtifactError: there is none at `path`, or it is damaged.
+        """
+        return cls(path, open_artifact(path, KIND))
+
+    def __len__(self) -> int:
+        return self._num_passages
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (PassageStore.open, (self.path,))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the passages were cut with; it neither truncates nor pads."""
+        return load_tokenizer(self.path / TOKENIZER)
+
+    def passage(self, row: int) -> Passage:
+        """The passage in a row, with its text as the models read it."""
+        document = self.document_row(row)
+        return Passage(
+            int(self._column("passage_ids")[row]),
+            self._documents["document_id"][document].as_py(),
+            self._documents["title"][document].as_py(),
+            self.text(row),
+            int(self._column("source_starts")[row]),
+            int(self._column("source_ends")[row]),
+        )
+
+    def text(self, row: int) -> str:
+        """The normalised text of a passage."""
+        text: str = self._texts[row].as_py()
+        return text
+
+    def token_ids(self, row: int) -> Integers:
+        """Wordpieces of the body, without special tokens."""
+        return self._ragged("token_offsets", "token_ids", row)
+
+    def title_token_ids(self, row: int) -> Integers:
+        """Wordpieces of the title of a passage's document."""
+        return self._ragged("title_token_offsets", "title_token_ids", self.document_row(row))
+
+    def token_spans(self, row: int) -> Integers:
+        """Start and end of each body token as characters of the passage's text, [tokens, 2]."""
+        starts = self._ragged("token_offsets", "token_starts", row)
+        return np.stack([starts, self._ragged("token_offsets", "token_ends", row)], axis=1)
+
+    def sentences(self, row: int) -> Integers:
+        """First and last (exclusive) body token of each sentence, [sentences, 2]."""
+        ends = self._ragged("sentence_offsets", "sentence_ends", row)
+        return np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
+
+    def document_row(self, row: int) -> int:
+        """Which document a passage was cut from."""
+        return int(self._column("document_rows")[row])
+
+    def passage_ids(self) -> Integers:
+        """The id of every passage."""
+        return self._column("passage_ids")
+
+    def document_rows(self) -> Integers:
+        """The document row of every passage, in ascending order."""
+        return self._column("document_rows")
+
+    def content_hashes(self) -> NDArray[np.uint64]:
+        """A hash of title and normalised text of every passage: equal ones look the same."""
+        return self._column("content_hashes")
+
+    def num_tokens(self) -> Integers:
+        """Length of every body in wordpieces."""
+        return np.diff(self._column("token_offsets"))
+
+    def num_title_tokens(self) -> Integers:
+        """Length of every passage's title in wordpieces."""
+        lengths: Integers = np.diff(self._column("title_token_offsets"))
+        return lengths[self.document_rows()]
+
+    def source_span(self, row: int, start: int, end: int) -> tuple[int, int]:
+        """Turn characters of a passage's text into characters of the user's document."""
+        source_start, source_end = self._source(row)
+        text = self._document_text(self.document_row(row))[source_start:source_end]
+        first, last = normalise(text).source_span(start, end)
+        return source_start + first, source_start + last
+
+    def document(self, document_id: str) -> Document:
+        """The document of the user with this id.
+
+        Raises:
+            SourceError: the corpus has no such document.
+        """
+        row = pc.index(self._documents["document_id"], document_id).as_py()
+        if row < 0:
+            raise SourceError(f"the corpus has no document {document_id!r}: check the id")
+        return Document(
+            document_id, self._documents["title"][row].as_py(), self._document_text(row)
+        )
+
+    def _source(self, row: int) -> tuple[int, int]:
+        return int(self._column("source_starts")[row]), int(self._column("source_ends")[row])
+
+    def _document_text(self, row: int) -> str:
+        text: str = self._documents["text"][row].as_py()
+        return text
+
+    def _ragged(self, offsets: str, values: str, row: int) -> Integers:
+        start, end = self._column(offsets)[row : row + 2]
+        return self._column(values)[start:end].astype(np.int64)
+
+    def _column(self, name: str) -> NDArray[Any]:
+        if name not in self._columns:
+            self._columns[name] = open_numbers(self.path, name)
+        return self._columns[name]

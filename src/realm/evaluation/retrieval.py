@@ -1,0 +1,60 @@
+"""How often does one of the first k passages hold an answer?
+
+Any ranking is measured the same way: the retriever's, BM25's, or the two joined. A passage
+holds an answer when its title or text contains one after normalisation.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Bool
+
+from realm.corpus.store import PassageStore
+from realm.evaluation.metrics import contains_answer
+from realm.examples.question import Question
+
+RECALL_AT = (1, 5, 20, 100)
+
+Ranker = Callable[[Sequence[str], int], np.ndarray]
+"""From questions and k to rows [questions, k], best first, -1 where there is no passage."""
+
+
+def hits(
+    questions: Sequence[Question], rows: np.ndarray, store: PassageStore
+) -> Bool[np.ndarray, "questions k"]:
+    """Whether each ranked passage holds an answer."""
+    result = np.zeros(rows.shape, dtype=bool)
+    for number, question in enumerate(questions):
+        for place, row in enumerate(rows[number].tolist()):
+            if row >= 0:
+                passage = store.passage(row)
+                result[number, place] = contains_answer(passage.text, passage.title, question)
+    return result
+
+
+def recall_by_k(found: Bool[np.ndarray, "questions k"]) -> dict[str, float]:
+    """Share of questions, in percent, with an answer in the first k passages."""
+    return {
+        str(k): round(100 * float(found[:, :k].any(axis=1).mean()), 2)
+        for k in RECALL_AT
+        if k <= found.shape[1] or k == RECALL_AT[0]
+    }
+
+
+def rank_in_batches(ranker: Ranker, questions: Sequence[Question], k: int) -> np.ndarray:
+    """Apply a ranker to all questions."""
+    texts = [question.question for question in questions]
+    parts = [ranker(texts[begin : begin + 128], k) for begin in range(0, len(texts), 128)]
+    return np.concatenate(parts)
+
+
+def gold_share(
+    questions: Sequence[Question], rows: np.ndarray, store: PassageStore, *, k: int = 5
+) -> float | None:
+    """Share of the first k passages, in percent, that come from a named gold document."""
+    named = [number for number, question in enumerate(questions) if question.documents]
+    if not named:
+        return None
+    gold = {document for question in questions for document in question.documents}
+    ids = [store.passage(int(row)).document_id for row in rows[named, :k].ravel() if row >= 0]
+    return round(100 * float(np.mean([document in gold for document in ids])), 2)

@@ -1,0 +1,123 @@
+"""What does a whole experiment consist of?
+
+Every stage's settings in one value, read from a recipe (TOML), changed by `--set a.b=c` and kept
+in the run. Nothing upstream of the command line imports this: a stage is given its own settings.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from realm.config import Settings, override, read_settings, read_toml
+from realm.corpus.passages import CorpusSettings
+from realm.errors import SettingError
+from realm.examples.packing import PackingSettings
+from realm.index.snapshot import IndexSettings
+from realm.models.embedder import EmbedderSettings
+from realm.models.reader import ReaderSettings
+from realm.openqa.objective import OpenQaSettings
+from realm.pretraining.reading import ReadingSettings
+from realm.pretraining.run import PretrainSettings
+from realm.pretraining.warm_start import InverseClozeSettings
+from realm.retrieval.lexical import LexicalSettings
+from realm.retrieval.retriever import RetrievalSettings
+from realm.spans.annotate import SpanSettings
+from realm.training.loop import LoopSettings
+
+_RECIPES = Path(__file__).parent / "recipes"
+
+
+class PackingChoices(Settings):
+    """What a recipe may choose of the packing; the passage length is the corpus's own."""
+
+    query_tokens: int = Field(default=64, ge=8)
+    title_in_joint: bool = True
+    segments: str = Field(default="single", pattern="^(single|separate)$")
+
+
+class EmbedderWarmStart(Settings):
+    """The first half of the warm start: where the embedder starts, and the inverse cloze task."""
+
+    principal_components_sample: int = 4000
+    """Passages from whose trunk vectors the projection starts; 0 leaves it random."""
+    loop: LoopSettings = LoopSettings(num_steps=200)
+    objective: InverseClozeSettings = InverseClozeSettings()
+
+
+class ReaderWarmStart(Settings):
+    """The second half of the warm start: reading beside evidence."""
+
+    loop: LoopSettings = LoopSettings(num_steps=600)
+    objective: ReadingSettings = ReadingSettings()
+
+
+class WarmStartSettings(Settings):
+    """Both halves of the warm start."""
+
+    embedder: EmbedderWarmStart = EmbedderWarmStart()
+    reader: ReaderWarmStart = ReaderWarmStart()
+
+
+class FinetuneSettings(Settings):
+    """Fine-tuning on questions."""
+
+    loop: LoopSettings = LoopSettings(num_steps=1000)
+    objective: OpenQaSettings = OpenQaSettings()
+
+
+class Experiment(Settings):
+    """All settings of a run, by stage, in the order in which data passes through."""
+
+    sources: tuple[str, ...] = ()
+    """Documents: folders, files or `hub:` data sets."""
+    train_questions: tuple[str, ...] = ()
+    dev_questions: tuple[str, ...] = ()
+    corpus: CorpusSettings = CorpusSettings(passage_tokens=160)
+    spans: SpanSettings = SpanSettings()
+    lexical: LexicalSettings = LexicalSettings()
+    packing: PackingChoices = PackingChoices()
+    embedder: EmbedderSettings = EmbedderSettings()
+    reader: ReaderSettings = ReaderSettings()
+    warm_start: WarmStartSettings = WarmStartSettings()
+    index: IndexSettings = IndexSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+
+    @property
+    def packing_settings(self) -> PackingSettings:
+        """The packing of this run, with the passage length of its corpus."""
+        choices = self.packing.model_dump()
+        return PackingSettings(passage_tokens=self.corpus.passage_tokens, **choices)
+
+
+def read_recipe(name: str, assignments: Sequence[str] = ()) -> Experiment:
+    """Read a recipe by path, or by the name of one that ships with the package."""
+    values = read_toml(_find_recipe(name))
+    return read_settings(Experiment, override(values, assignments), origin=f"recipe {name}")
+
+
+def with_overrides(experiment: Experiment, assignments: Sequence[str]) -> Experiment:
+    """The same experiment with some settings changed."""
+    values: dict[str, Any] = experiment.model_dump(mode="json")
+    return read_settings(Experiment, override(values, assignments), origin="--set")
+
+
+def expand(path: str) -> str:
+    """Fill in `${REALM_DATA}`, where the data for experiments lies."""
+    data = os.environ.get("REALM_DATA", "../shared/data")
+    return path.replace("${REALM_DATA}", data)
+
+
+def _find_recipe(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = _RECIPES / f"{path.stem}.toml"
+    if not shipped.is_file():
+        known = ", ".join(sorted(file.stem for file in _RECIPES.glob("*.toml")))
+        raise SettingError(f"there is no recipe {name}: give a file or one of {known}")
+    return shipped

@@ -1,0 +1,62 @@
+"""How do passages of a corpus become inputs, and a whole corpus embeddings?
+
+With the very packing and towers that the trainer uses; passages are read from the memory map in
+blocks, sorted by length inside a block, and come out in the order of the corpus.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from realm.corpus.store import PassageStore
+from realm.examples.packing import Packed, Packer
+from realm.models.checkpoint import Model
+from realm.models.embedder import embed, evaluating, pool
+
+_BLOCK = 2048  # passages sorted by length together
+_NOTHING = np.empty(0, dtype=np.int64)
+
+
+def pack_passage(store: PassageStore, packer: Packer, row: int) -> Packed:
+    """Pack one passage of the corpus; row -1 is the null passage."""
+    if row < 0:
+        return packer.passage(_NOTHING, _NOTHING)
+    return packer.passage(store.title_token_ids(row), store.token_ids(row))
+
+
+def pack_joint(store: PassageStore, packer: Packer, query: np.ndarray, row: int) -> Packed:
+    """Pack a query with a passage of the corpus for the reader; row -1 is the null passage."""
+    if row < 0:
+        return packer.joint(query, _NOTHING, _NOTHING)
+    return packer.joint(query, store.title_token_ids(row), store.token_ids(row))
+
+
+def embed_corpus(
+    model: Model, store: PassageStore
+) -> Iterator[Float[Tensor, "block dim"]]:
+    """Embed every passage, block by block, in the order of the corpus."""
+    with evaluating(model.embedder):
+        for begin in range(0, len(store), _BLOCK):
+            rows = range(begin, min(begin + _BLOCK, len(store)))
+            packed = [pack_passage(store, model.packer, row) for row in rows]
+            yield embed(model.embedder.passage_tower, packed, model.packer).cpu()
+
+
+def embed_null_passage(model: Model) -> Float[Tensor, " dim"]:
+    """The null passage has an ordinary embedding of its own."""
+    with evaluating(model.embedder):
+        packed = [model.packer.passage(_NOTHING, _NOTHING)]
+        return embed(model.embedder.passage_tower, packed, model.packer)[0].cpu()
+
+
+def pool_sample(
+    model: Model, store: PassageStore, *, size: int, seed: int
+) -> Float[Tensor, "sample hidden"]:
+    """The trunk's own vectors of a random sample of passages."""
+    chosen = np.random.default_rng(seed).permutation(len(store))[:size]
+    with evaluating(model.embedder), torch.no_grad():
+        packed = [pack_passage(store, model.packer, int(row)) for row in chosen]
+        return pool(model.embedder.passage_tower, packed, model.packer).cpu()

@@ -1,0 +1,47 @@
+"""Which passages have the greatest inner product with a query? Exactly, by looking at all."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_CHUNK = 65_536  # rows widened to single precision at a time: bounds memory whatever the corpus
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best rows of each query, best first; equal scores are ordered by row."""
+
+    scores: Float[Tensor, "queries k"]
+    rows: Int[Tensor, "queries k"]
+
+
+class ExactIndex:
+    """Brute-force maximum inner product search over embeddings kept in half width."""
+
+    def __init__(self, embeddings: Float[Tensor, "passages dim"]) -> None:
+        self.embeddings = embeddings
+
+    def __len__(self) -> int:
+        return int(self.embeddings.shape[0])
+
+    def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
+        """The `k` best rows, or all where there are fewer."""
+        queries = queries.detach().float()
+        parts = []
+        for begin in range(0, len(self), _CHUNK):
+            chunk = self.embeddings[begin : begin + _CHUNK].float()
+            scores, rows = (queries @ chunk.T).topk(min(k, len(chunk)), dim=-1)
+            parts.append(Found(scores, rows + begin))
+        return merge(parts, k)
+
+
+def merge(parts: list[Found], k: int) -> Found:
+    """Join the results of shards by (score, row)."""
+    scores = torch.cat([part.scores for part in parts], dim=-1)
+    rows = torch.cat([part.rows for part in parts], dim=-1)
+    by_row = rows.argsort(dim=-1, stable=True)
+    scores, rows = scores.gather(-1, by_row), rows.gather(-1, by_row)
+    by_score = scores.argsort(dim=-1, descending=True, stable=True)[:, :k]
+    return Found(scores.gather(-1, by_score), rows.gather(-1, by_score))

@@ -1,0 +1,116 @@
+"""What did the corpus look like to the embedder at one moment?
+
+A snapshot is an artifact: the embeddings of all passages and of the null passage in half
+width, dated by the training step, with the fingerprints of the checkpoint and of the corpus
+that it was made from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from realm.artifact import Manifest, create_artifact, open_artifact
+from realm.config import Settings
+from realm.corpus.store import PassageStore
+from realm.errors import ArtifactError
+from realm.index.approximate import ApproximateIndex
+from realm.index.encode import embed_corpus, embed_null_passage
+from realm.index.exact import ExactIndex
+from realm.models.checkpoint import Model
+
+KIND = "snapshot"
+_ROWS, _NULL = "embeddings.npy", "null.npy"
+
+
+class IndexSettings(Settings):
+    """How snapshots are searched."""
+
+    kind: Literal["exact", "approximate"] = "exact"
+    probes: int = 32
+    """Cells that an approximate search looks into."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The embeddings of one moment, memory-mapped."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path, store: PassageStore) -> "Snapshot":
+        """Open a snapshot and make sure that it was made from this corpus."""
+        manifest = open_artifact(path, KIND)
+        if manifest.inputs["corpus"] != store.fingerprint:
+            raise ArtifactError(
+                f"{path} was made from another corpus than the run's: run `realm index` again"
+            )
+        return cls(path, manifest)
+
+    @property
+    def step(self) -> int:
+        """The training step of the embedder that made it."""
+        return int(self.manifest.settings["step"])
+
+    @property
+    def checkpoint(self) -> str:
+        """Fingerprint of the checkpoint that made it."""
+        return self.manifest.inputs["checkpoint"]
+
+    @cached_property
+    def embeddings(self) -> Float[Tensor, "passages dim"]:
+        """All passages, in the order of the corpus."""
+        # Copy-on-write, since torch wants memory it may write to; nothing ever does.
+        return torch.from_numpy(np.load(self.path / _ROWS, mmap_mode="c"))
+
+    @cached_property
+    def null_embedding(self) -> Float[Tensor, " dim"]:
+        """The null passage."""
+        return torch.from_numpy(np.load(self.path / _NULL)).float()
+
+    def embeddings_of(self, rows: Tensor) -> Float[Tensor, "... dim"]:
+        """Embeddings of chosen rows in single precision; row -1 is the null passage."""
+        chosen = self.embeddings[rows.clamp(min=0)].float()
+        return torch.where((rows < 0)[..., None], self.null_embedding, chosen)
+
+    def index(self, settings: IndexSettings) -> ExactIndex | ApproximateIndex:
+        """A searchable form of these embeddings."""
+        if settings.kind == "approximate":
+            return ApproximateIndex(self.embeddings, probes=settings.probes)
+        return ExactIndex(self.embeddings)
+
+
+def write_snapshot(
+    path: Path,
+    model: Model,
+    store: PassageStore,
+    *,
+    checkpoint: str,
+    step: int,
+    on_progress: Callable[[int], None] | None = None,
+) -> Snapshot:
+    """Embed the corpus with a model and write the result; `on_progress` gets passages done."""
+    settings = {"step": step, "width": model.embedder.passage_tower.width}
+    inputs = {"corpus": store.fingerprint, "checkpoint": checkpoint}
+    with create_artifact(path, KIND, settings=settings, inputs=inputs) as staging:
+        shape = (len(store), model.embedder.passage_tower.width)
+        rows = np.lib.format.open_memmap(
+            staging.path / _ROWS, mode="w+", dtype=np.float16, shape=shape
+        )
+        done = 0
+        for block in embed_corpus(model, store):
+            rows[done : done + len(block)] = block.numpy()
+            done += len(block)
+            if on_progress is not None:
+                on_progress(done)
+        rows.flush()
+        np.save(staging.path / _NULL, embed_null_passage(model).numpy())
+        staging.counts["num_passages"] = len(store)
+    return Snapshot.open(path, store)

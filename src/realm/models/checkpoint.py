@@ -1,0 +1,161 @@
+"""How is a model kept on disk, so that nothing else is needed to use it?
+
+A checkpoint is an artifact with the weights of embedder and reader in single precision
+(safetensors), the configurations of their trunks, the tokenizer and the settings; while a
+training goes on it also holds what `training.state` needs to resume it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from realm.artifact import Staging, create_artifact, open_artifact
+from realm.config import read_settings
+from realm.examples.packing import Packer, PackingSettings
+from realm.models.embedder import Embedder, EmbedderSettings, Tower
+from realm.models.reader import Reader, ReaderSettings
+from realm.models.trunk import load_trunk, locate_trunk, max_positions, read_tokenizer
+from realm.errors import SettingError
+
+KIND = "checkpoint"
+
+
+@dataclass
+class Model:
+    """Everything that turns text into scores: both encoders and the packing they were trained on."""
+
+    embedder: Embedder
+    reader: Reader
+    packer: Packer
+    tokenizer: Tokenizer
+
+    def modules(self) -> nn.ModuleDict:
+        """Both encoders under their names."""
+        return nn.ModuleDict({"embedder": self.embedder, "reader": self.reader})
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Model":
+        """Move both encoders and set the precision they compute in."""
+        self.embedder.to(device, dtype)
+        self.reader.to(device, dtype)
+        return self
+
+
+def new_model(
+    embedder: EmbedderSettings, reader: ReaderSettings, packing: PackingSettings
+) -> Model:
+    """Build a model from the trunks that the settings name."""
+    folder, reader_folder = locate_trunk(embedder.trunk), locate_trunk(reader.trunk)
+    tokenizer = read_tokenizer(folder)
+    if tokenizer.to_str() != read_tokenizer(reader_folder).to_str():
+        raise SettingError("embedder.trunk and reader.trunk have different tokenizers: use one")
+    limit = min(max_positions(folder), max_positions(reader_folder))
+    if packing.query_tokens + packing.passage_tokens > limit:
+        raise SettingError(
+            f"query_tokens + passage_tokens is over the {limit} wordpieces that the trunk can "
+            "read: set packing.query_tokens or corpus.passage_tokens lower"
+        )
+
+    def tower() -> Tower:
+        return Tower(load_trunk(folder, dropout=embedder.dropout), embedder)
+
+    query_tower = tower()
+    passage_tower = query_tower if embedder.shared_towers else tower()
+    return Model(
+        Embedder(query_tower, passage_tower),
+        Reader(load_trunk(reader_folder, dropout=reader.dropout), reader),
+        Packer(tokenizer, packing),
+        tokenizer,
+    )
+
+
+def save_checkpoint(
+    path: Path,
+    model: Model,
+    *,
+    step: int,
+    inputs: Mapping[str, str],
+    weights: Mapping[str, Tensor] | None = None,
+    extra: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a model as an artifact.
+
+    `weights` are full-precision masters by name, where the model itself computes in half
+    precision; `extra` are tensors that a resumed training needs.
+    """
+    settings = {
+        "embedder": model.embedder.settings.model_dump(),
+        "reader": model.reader.settings.model_dump(),
+        "packing": model.packer.settings.model_dump(),
+        "has_shared_towers": model.embedder.has_shared_towers,
+        "step": step,
+    }
+    with create_artifact(path, KIND, settings=settings, inputs=inputs) as staging:
+        staging.counts["step"] = step
+        _write_weights(staging, model, weights or {})
+        if extra:
+            save_file(_contiguous(extra), staging.path / "training.safetensors")
+
+
+def load_model(path: Path) -> Model:
+    """Read a checkpoint; nothing but its directory is needed."""
+    manifest = open_artifact(path, KIND)
+    settings = manifest.settings
+    embedder = read_settings(EmbedderSettings, settings["embedder"], origin=str(path))
+    reader = read_settings(ReaderSettings, settings["reader"], origin=str(path))
+    packing = read_settings(PackingSettings, settings["packing"], origin=str(path))
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    query_tower = Tower(load_trunk(path / "embedder", dropout=embedder.dropout), embedder)
+    passage_tower = (
+        query_tower
+        if settings["has_shared_towers"]
+        else Tower(load_trunk(path / "embedder", dropout=embedder.dropout), embedder)
+    )
+    model = Model(
+        Embedder(query_tower, passage_tower),
+        Reader(load_trunk(path / "reader", dropout=reader.dropout), reader),
+        Packer(tokenizer, packing),
+        tokenizer,
+    )
+    weights = load_file(path / "weights.safetensors")
+    for name, parameter in unique_parameters(model.modules()).items():
+        parameter.data.copy_(weights[name])
+    return model
+
+
+def training_tensors(path: Path) -> dict[str, Tensor]:
+    """What a checkpoint keeps for resuming its training; empty where it was not kept."""
+    file = path / "training.safetensors"
+    return load_file(file) if file.is_file() else {}
+
+
+def unique_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters by name; of those that share storage, the first name stands for all."""
+    return dict(module.named_parameters(remove_duplicate=True))
+
+
+def _write_weights(staging: Staging, model: Model, masters: Mapping[str, Tensor]) -> None:
+    weights = {
+        name: masters.get(name, parameter.detach()).float()
+        for name, parameter in unique_parameters(model.modules()).items()
+    }
+    save_file(_contiguous(weights), staging.path / "weights.safetensors")
+    model.tokenizer.save(str(staging.path / "tokenizer.json"))
+    for name, trunk in (("embedder", model.embedder.query_tower.trunk), ("reader", model.reader.trunk)):
+        _write_configuration(staging.path / name, trunk)
+
+
+def _write_configuration(folder: Path, trunk: Any) -> None:
+    folder.mkdir()
+    text = json.dumps(trunk.config.to_diff_dict(), indent=1, sort_keys=True)
+    (folder / "config.json").write_text(text, encoding="utf-8")
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,169 @@
+"""How do queries and passages become vectors whose inner product says how well they fit?
+
+    f(x, z) = Embed_input(x) . Embed_doc(z)                              (REALM, section 3.2)
+
+A tower is a trunk, a pooling and a projection. Query and passage share one tower (as in the
+released code) or have one each (as in the paper, and after fine-tuning, which moves the query
+side alone).
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from realm.config import Settings
+from realm.examples.packing import Packed, Packer, TokenBatch, length_batches
+from realm.models.trunk import DEFAULT_TRUNK
+
+INFERENCE_TOKENS = 8192  # padded wordpieces in one forward pass without gradient
+
+
+class EmbedderSettings(Settings):
+    """Shape of the dual encoder."""
+
+    trunk: str = DEFAULT_TRUNK
+    pooling: Literal["cls", "pooler", "mean"] = "mean"
+    """How hidden states become one vector; MiniLM was trained with the mean."""
+    projection_width: int | None = 128
+    """Width of the embedding; `None` keeps the width of the trunk."""
+    projection_layer_norm: bool = False
+    """LayerNorm after the projection, as in the released code."""
+    normalise: bool = True
+    """Whether embeddings are brought to length one, so that scores are cosines times a scale."""
+    score_scale: float = 20.0
+    """Factor on the inner product: the inverse temperature with which training starts."""
+    shared_towers: bool = True
+    dropout: float = 0.0
+
+
+class Tower(nn.Module):
+    """Trunk, pooling, projection: inputs to embeddings."""
+
+    def __init__(self, trunk: nn.Module, settings: EmbedderSettings) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.settings = settings
+        hidden = int(trunk.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        width = settings.projection_width
+        self.projection = nn.Linear(hidden, width) if width else None
+        self.layer_norm = (
+            nn.LayerNorm(width or hidden, eps=1e-12) if settings.projection_layer_norm else None
+        )
+        self.width = width or hidden
+
+    def pool(self, batch: TokenBatch) -> Float[Tensor, "batch hidden"]:
+        """The trunk's own vector of each input, before the projection."""
+        output = self.trunk(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            token_type_ids=batch.segment_ids,
+        )
+        hidden = output.last_hidden_state
+        if self.settings.pooling == "mean":
+            mask = batch.attention_mask[..., None].to(hidden.dtype)
+            pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+        elif self.settings.pooling == "pooler":
+            pooled = output.pooler_output
+        else:
+            pooled = hidden[:, 0]
+        return pooled
+
+    def forward(self, batch: TokenBatch) -> Float[Tensor, "batch dim"]:
+        """Embeddings in single precision; the scale of the scores is folded into both sides."""
+        embedding = self.pool(batch)
+        if self.projection is not None:
+            embedding = self.projection(embedding)
+        if self.layer_norm is not None:
+            embedding = self.layer_norm(embedding)
+        embedding = embedding.float()
+        if self.settings.normalise:
+            embedding = nn.functional.normalize(embedding, dim=-1)
+        return embedding * math.sqrt(self.settings.score_scale)
+
+
+class Embedder(nn.Module):
+    """The two sides of the retriever."""
+
+    def __init__(self, query_tower: Tower, passage_tower: Tower) -> None:
+        super().__init__()
+        self.query_tower = query_tower
+        self.passage_tower = passage_tower
+
+    @property
+    def settings(self) -> EmbedderSettings:
+        """The settings that both towers were built from."""
+        return self.query_tower.settings
+
+    @property
+    def has_shared_towers(self) -> bool:
+        """Whether queries and passages go through the same weights."""
+        return self.query_tower is self.passage_tower
+
+    def with_own_query_tower(self) -> "Embedder":
+        """The same embedder with a query tower that can move while the passages stay put."""
+        return Embedder(copy.deepcopy(self.query_tower), self.passage_tower)
+
+
+def embed(
+    tower: Tower, packed: Sequence[Packed], packer: Packer, *, token_budget: int = INFERENCE_TOKENS
+) -> Float[Tensor, "inputs dim"]:
+    """Embed any number of inputs, in their order, in batches of like length."""
+    return _in_length_batches(tower, packed, packer, token_budget, project=True)
+
+
+def pool(
+    tower: Tower, packed: Sequence[Packed], packer: Packer, *, token_budget: int = INFERENCE_TOKENS
+) -> Float[Tensor, "inputs hidden"]:
+    """The trunk's own vectors, before the projection, in the order of the inputs."""
+    return _in_length_batches(tower, packed, packer, token_budget, project=False)
+
+
+@torch.no_grad()
+def start_projection_from_principal_components(
+    tower: Tower, pooled: Float[Tensor, "inputs hidden"]
+) -> float:
+    """Let the projection keep the directions in which these vectors lie; return the kept share.
+
+    A random projection to 128 dimensions costs MiniLM 16 points of recall@5 on SQuAD questions,
+    principal components with normalised results cost 3. The components are not centred: inner
+    products, not distances, matter.
+    """
+    if tower.projection is None:
+        return 1.0
+    pooled = nn.functional.normalize(pooled, dim=-1)
+    values, vectors = torch.linalg.eigh(pooled.double().T @ pooled.double())
+    width = tower.projection.out_features
+    tower.projection.weight.copy_(vectors[:, -width:].T)
+    tower.projection.bias.zero_()
+    return float(values[-width:].sum() / values.sum())
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Dropout off and no gradients inside the block; the training mode comes back after it."""
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(was_training)
+
+
+def _in_length_batches(
+    tower: Tower, packed: Sequence[Packed], packer: Packer, token_budget: int, *, project: bool
+) -> Float[Tensor, "inputs dim"]:
+    device = next(tower.parameters()).device
+    groups = length_batches([len(item) for item in packed], token_budget)
+    parts = []
+    for group in groups:
+        batch = packer.pad([packed[i] for i in group]).to(device)
+        parts.append(tower(batch) if project else tower.pool(batch).float())
+    order = torch.cat([torch.from_numpy(group) for group in groups])
+    return torch.cat(parts)[torch.argsort(order).to(device)]

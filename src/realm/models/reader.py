@@ -1,0 +1,193 @@
+"""What does a query say when it is read together with a passage?
+
+The knowledge-augmented encoder has two heads on one trunk (REALM, section 3.2):
+
+    masked   p(y_j|z,x) from the hidden state at each [MASK], by a BERT head with tied embeddings
+    span     p(y|z,x) of each short span of the passage: MLP of its first and last hidden state
+
+Logits are computed only where they are asked for: at the masks, and inside the passage.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from realm.config import Settings
+from realm.examples.packing import Packed, Packer, TokenBatch, length_batches
+from realm.models.trunk import DEFAULT_TRUNK
+
+
+class ReaderSettings(Settings):
+    """Shape of the knowledge-augmented encoder."""
+
+    trunk: str = DEFAULT_TRUNK
+    span_width: int = 256
+    """Width of the span head's hidden layer."""
+    max_answer_tokens: int = 10
+    """Longest answer in wordpieces."""
+    dropout: float = 0.0
+
+
+class MaskedHead(nn.Module):
+    """BERT's masked language modelling head; the output embeddings are the trunk's own."""
+
+    def __init__(self, hidden: int, vocab: int, eps: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        self.layer_norm = nn.LayerNorm(hidden, eps=eps)
+        self.bias = nn.Parameter(torch.zeros(vocab))
+
+    def forward(
+        self, hidden: Float[Tensor, "targets hidden"], embeddings: Float[Tensor, "vocab hidden"]
+    ) -> Float[Tensor, "targets vocab"]:
+        """Logits over the vocabulary, in single precision."""
+        hidden = self.layer_norm(nn.functional.gelu(self.dense(hidden)))
+        return nn.functional.linear(hidden, embeddings, self.bias).float()
+
+
+class SpanHead(nn.Module):
+    """Scores every span of up to `max_answer_tokens` wordpieces: MLP([h_start; h_end])."""
+
+    def __init__(self, hidden: int, width: int, max_answer_tokens: int) -> None:
+        super().__init__()
+        self.start = nn.Linear(hidden, width)
+        self.end = nn.Linear(hidden, width, bias=False)
+        self.layer_norm = nn.LayerNorm(width, eps=1e-3)
+        self.output = nn.Linear(width, 1)
+        self.max_answer_tokens = max_answer_tokens
+
+    def forward(
+        self, hidden: Float[Tensor, "joints body hidden"]
+    ) -> Float[Tensor, "joints body widths"]:
+        """Logit of the span that starts at each position and is 1, 2, ... wordpieces wide."""
+        start, end = self.start(hidden), self.end(hidden)
+        columns = []
+        for width in range(self.max_answer_tokens):
+            # The end lies `width` positions to the right; what runs over the edge is cut later.
+            joined = torch.relu(start + end.roll(-width, dims=1))
+            columns.append(self.output(self.layer_norm(joined)))
+        return torch.cat(columns, dim=-1).float()
+
+
+class Reader(nn.Module):
+    """The knowledge-augmented encoder."""
+
+    def __init__(self, trunk: nn.Module, settings: ReaderSettings) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.settings = settings
+        config = trunk.config
+        hidden, eps = int(config.hidden_size), float(getattr(config, "layer_norm_eps", 1e-12))  # type: ignore[union-attr, arg-type]
+        self.masked_head = MaskedHead(hidden, int(config.vocab_size), eps)  # type: ignore[union-attr, arg-type]
+        self.span_head = SpanHead(hidden, settings.span_width, settings.max_answer_tokens)
+
+    def forward(self, batch: TokenBatch) -> Float[Tensor, "batch length hidden"]:
+        """Hidden states of packed pairs."""
+        output = self.trunk(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            token_type_ids=batch.segment_ids,
+        )
+        return output.last_hidden_state  # type: ignore[no-any-return]
+
+    def output_embeddings(self) -> Float[Tensor, "vocab hidden"]:
+        """The word embeddings, which the masked head shares."""
+        return self.trunk.get_input_embeddings().weight  # type: ignore[operator, no-any-return, union-attr]
+
+
+@dataclass(frozen=True)
+class ReadGroup:
+    """Pairs that were read together: their places among all pairs, and their hidden states."""
+
+    places: Int[Tensor, " group"]
+    items: list[Packed]
+    hidden: Float[Tensor, "group length hidden"]
+
+
+def read(
+    reader: Reader, joints: Sequence[Packed], *, packer: Packer, token_budget: int
+) -> list[ReadGroup]:
+    """Run the trunk over packed pairs, in batches of like length; the heads take it from here."""
+    device = next(reader.parameters()).device
+    groups = []
+    for places in length_batches([len(item) for item in joints], token_budget):
+        items = [joints[i] for i in places]
+        hidden = reader(packer.pad(items).to(device))
+        groups.append(ReadGroup(torch.from_numpy(places).to(device), items, hidden))
+    return groups
+
+
+def masked_log_probs(
+    reader: Reader,
+    groups: Sequence[ReadGroup],
+    positions: Int[Tensor, "joints masks"],
+    targets: Int[Tensor, "joints masks"],
+    is_target: Bool[Tensor, "joints masks"],
+) -> Float[Tensor, "joints masks"]:
+    """log p(y_j|z,x) at each masked position of each pair; padding of the targets gives zero."""
+    device = next(reader.parameters()).device
+    positions, targets, is_target = (t.to(device) for t in (positions, targets, is_target))
+    result = torch.zeros(targets.shape, device=device)
+    for group in groups:
+        item, mask = is_target[group.places].nonzero(as_tuple=True)
+        at_masks = group.hidden[item, positions[group.places][item, mask]]
+        logits = reader.masked_head(at_masks, reader.output_embeddings())
+        chosen = targets[group.places][item, mask]
+        log_probs = logits.log_softmax(dim=-1).gather(-1, chosen[:, None])[:, 0]
+        result = result.index_put((group.places[item], mask), log_probs)
+    return result
+
+
+def masked_predictions(
+    reader: Reader, groups: Sequence[ReadGroup], position: int
+) -> Float[Tensor, "joints vocab"]:
+    """log p over the whole vocabulary at one masked position of each pair."""
+    logits = [
+        reader.masked_head(group.hidden[:, position], reader.output_embeddings())
+        for group in groups
+    ]
+    places = torch.cat([group.places for group in groups])
+    return torch.cat(logits)[places.argsort()].log_softmax(dim=-1)
+
+
+def span_scores(
+    reader: Reader, groups: Sequence[ReadGroup]
+) -> tuple[Float[Tensor, "joints body widths"], Float[Tensor, " joints"]]:
+    """Logits of all spans inside the bodies, and of saying nothing.
+
+    The first axis of a body is its own first wordpiece; spans that leave the body, and padding,
+    are -inf. The second result is the score of [CLS] as a span, used for the null passage.
+    """
+    device = next(reader.parameters()).device
+    items = [item for group in groups for item in group.items]
+    longest = max(max(item.body_end - item.body_start for item in items), 1)
+    widths = reader.settings.max_answer_tokens
+    spans = torch.full((len(items), longest, widths), -torch.inf, device=device)
+    silence = torch.zeros(len(items), device=device)
+    for group in groups:
+        logits = reader.span_head(group.hidden)
+        silence = silence.index_put((group.places,), logits[:, 0, 0])
+        row, start, width = (t.to(device) for t in _inside_bodies(group.items, widths))
+        first = torch.tensor([item.body_start for item in group.items], device=device)
+        place = (group.places[row], start - first[row], width)
+        spans = spans.index_put(place, logits[row, start, width])
+    return spans, silence
+
+
+def _inside_bodies(
+    items: Sequence[Packed], widths: int
+) -> tuple[Int[Tensor, " spans"], Int[Tensor, " spans"], Int[Tensor, " spans"]]:
+    """Item, start and width (minus one) of every span that lies inside its body."""
+    rows, starts, offsets = [], [], []
+    for row, item in enumerate(items):
+        start, width = torch.meshgrid(
+            torch.arange(item.body_start, item.body_end), torch.arange(widths), indexing="ij"
+        )
+        fits = start + width < item.body_end
+        starts.append(start[fits])
+        offsets.append(width[fits])
+        rows.append(torch.full_like(starts[-1], row))
+    return torch.cat(rows), torch.cat(starts), torch.cat(offsets)

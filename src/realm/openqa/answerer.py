@@ -1,0 +1,189 @@
+"""What is the answer to a question, and where does it stand?
+
+The one object that answers: command line, evaluation and server all call it. A question's
+answers are the spans that the reader points at, summed over passages where the same words
+stand in several, ranked by probability, each with the passage that supports it best.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from realm.artifact import read_manifest
+from realm.corpus.store import PassageStore
+from realm.errors import ArtifactError
+from realm.index.snapshot import IndexSettings, Snapshot
+from realm.models.checkpoint import Model, load_model
+from realm.models.embedder import evaluating
+from realm.models.precision import choose_precision, default_device
+from realm.openqa.labels import normalise_answer
+from realm.openqa.objective import (
+    OpenQaSettings,
+    Reading,
+    embed_questions,
+    question_ids,
+    read_passages,
+)
+from realm.retrieval.lexical import LexicalIndex
+from realm.retrieval.retriever import Retriever
+
+_SPANS_LOOKED_AT = 200  # most probable spans of a question that are grouped into answers
+_QUESTIONS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class EvidencePassage:
+    """A passage that was read, and where in it the answer stands (characters of its text)."""
+
+    passage_id: int
+    title: str
+    text: str
+    answer_start: int
+    answer_end: int
+    retrieval_probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer; `start` and `end` are character offsets in the user's document."""
+
+    text: str
+    probability: float
+    document_id: str
+    start: int
+    end: int
+    passage: EvidencePassage
+
+
+@dataclass(frozen=True)
+class Answered:
+    """All answers to one question, best first, and the probability that there is none."""
+
+    question: str
+    answers: tuple[Answer, ...]
+    null_probability: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, in the form that programs are promised."""
+        answers = []
+        for answer in self.answers:
+            passage = vars_of(answer.passage)
+            answers.append({**vars_of(answer), "passage": passage})
+        return {
+            "question": self.question,
+            "answers": answers,
+            "null_probability": self.null_probability,
+        }
+
+
+class Answerer:
+    """Answers questions from one corpus with one model and one snapshot."""
+
+    def __init__(
+        self,
+        model: Model,
+        store: PassageStore,
+        snapshot: Snapshot,
+        retriever: Retriever,
+        settings: OpenQaSettings,
+    ) -> None:
+        self.model, self.store, self.snapshot = model, store, snapshot
+        self.retriever, self.settings = retriever, settings
+
+    def answer(self, questions: Sequence[str], *, top_k: int = 5) -> list[Answered]:
+        """Answer questions in their order, each with at most `top_k` answers."""
+        results: list[Answered] = []
+        for begin in range(0, len(questions), _QUESTIONS_AT_ONCE):
+            results += self._answer_batch(questions[begin : begin + _QUESTIONS_AT_ONCE], top_k)
+        return results
+
+    def retrieve(self, questions: Sequence[str], k: int) -> Tensor:
+        """Rows of the best passages of each question, best first."""
+        with evaluating(self.model.embedder):
+            ids = [question_ids(self.model, question) for question in questions]
+            return self.retriever.search(questions, embed_questions(self.model, ids), k)
+
+    def _answer_batch(self, questions: Sequence[str], top_k: int) -> list[Answered]:
+        model, settings = self.model, self.settings
+        with evaluating(model.embedder), evaluating(model.reader):
+            ids = [question_ids(model, question) for question in questions]
+            vectors = embed_questions(model, ids)
+            rows = self.retriever.search(questions, vectors, settings.reader_passages)
+            reading = read_passages(
+                model, self.store, self.snapshot, ids, vectors, rows, settings
+            )
+        return [
+            self._rank(question, number, reading, top_k)
+            for number, question in enumerate(questions)
+        ]
+
+    def _rank(self, question: str, number: int, reading: Reading, top_k: int) -> Answered:
+        probabilities = reading.joint[number].softmax(dim=-1)
+        beliefs = reading.retrieval_scores[number].softmax(dim=-1)
+        null = float(probabilities[-1])
+        spans = probabilities[:-1]
+        best, places = spans.topk(min(_SPANS_LOOKED_AT, len(spans)))
+        _, body, widths = reading.spans[number].shape
+        answers: dict[str, Answer] = {}
+        totals: dict[str, float] = {}
+        for probability, place in zip(best.tolist(), places.tolist(), strict=True):
+            if probability == 0.0:
+                break
+            passage, first, offset = place // (body * widths), place // widths % body, place % widths
+            row = int(reading.rows[number, passage])
+            answer = self._answer(row, first, first + offset, probability, float(beliefs[passage]))
+            key = normalise_answer(answer.text)
+            if key:
+                answers.setdefault(key, answer)
+                totals[key] = totals.get(key, 0.0) + probability
+        ranked = sorted(answers, key=lambda key: -totals[key])[:top_k]
+        chosen = tuple(_with_probability(answers[key], totals[key]) for key in ranked)
+        return Answered(question, chosen, null)
+
+    def _answer(
+        self, row: int, first: int, last: int, probability: float, belief: float
+    ) -> Answer:
+        passage, spans = self.store.passage(row), self.store.token_spans(row)
+        start, end = int(spans[first][0]), int(spans[last][1])
+        source_start, source_end = self.store.source_span(row, start, end)
+        evidence = EvidencePassage(
+            passage.passage_id, passage.title, passage.text, start, end, belief
+        )
+        text = passage.text[start:end]
+        return Answer(text, probability, passage.document_id, source_start, source_end, evidence)
+
+
+def open_answerer(
+    checkpoint: Path,
+    store: PassageStore,
+    snapshot: Snapshot,
+    *,
+    settings: OpenQaSettings,
+    index_settings: IndexSettings,
+    lexical: LexicalIndex | None = None,
+) -> Answerer:
+    """Load a fine-tuned model beside the snapshot that it was fine-tuned with."""
+    made_with = read_manifest(checkpoint).inputs.get("snapshot")
+    if made_with is not None and made_with != snapshot.manifest.fingerprint:
+        raise ArtifactError(
+            f"{checkpoint} was fine-tuned with another snapshot than {snapshot.path}: "
+            "run `realm finetune` again"
+        )
+    model = load_model(checkpoint)
+    model.to(default_device(), choose_precision("auto"))
+    return Answerer(
+        model, store, snapshot, Retriever(snapshot.index(index_settings), lexical), settings
+    )
+
+
+def vars_of(record: Any) -> dict[str, Any]:
+    """The fields of a frozen record, one level deep."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def _with_probability(answer: Answer, probability: float) -> Answer:
+    return Answer(**{**vars_of(answer), "probability": probability})

@@ -1,0 +1,200 @@
+"""What does fine-tuning minimise? (REALM, section 3.3; Lee et al. 2019)
+
+Over the top passages of the frozen index, two marginal likelihoods: that the retriever ranks a
+passage that holds an answer, and that the reader points at an occurrence of one,
+
+    log sum over (z, s) of an answer  exp(reader(s, z) + f(q, z))  -  log sum over all (z, s)
+
+The query side moves, the passages stay put. The null passage may be one more outcome: the right
+one where no passage that was read holds an answer, so that the system can say "I do not know".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from realm.config import Settings
+from realm.corpus.store import PassageStore
+from realm.examples.packing import Packed
+from realm.examples.question import Question
+from realm.examples.stream import batch_at
+from realm.index.encode import pack_joint
+from realm.index.snapshot import IndexSettings, Snapshot
+from realm.models.checkpoint import Model
+from realm.models.embedder import embed
+from realm.models.marginal import positive_log_likelihood
+from realm.models.reader import read, span_scores
+from realm.openqa.labels import answer_token_spans, holds_answer
+from realm.retrieval.candidates import NULL_ROW
+from realm.training.distributed import ProcessGroup
+
+
+class OpenQaSettings(Settings):
+    """The batch of a fine-tuning step, and what is read."""
+
+    batch_size: int = 8
+    retriever_passages: int = 100
+    """Best passages over which the retriever's loss runs (5000 in the paper)."""
+    reader_passages: int = 5
+    """Best passages that are read, in training and by default when answering."""
+    null_passage: bool = True
+    """Whether "no answer here" is an outcome."""
+    unanswered_share: float = 0.1
+    """Largest share of training questions of which no retrieved passage holds an answer."""
+    token_budget: int = 4096
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the reader says about the passages of a batch of questions.
+
+    `joint` adds the retrieval scores to the span scores; the last outcome is the null passage,
+    -inf where it is switched off.
+    """
+
+    rows: Int[Tensor, "batch passages"]
+    retrieval_scores: Float[Tensor, "batch passages"]
+    spans: Float[Tensor, "batch passages body widths"]
+    joint: Float[Tensor, "batch outcomes"]
+
+
+def question_ids(model: Model, question: str) -> np.ndarray:
+    """Wordpieces of a question."""
+    return np.array(model.tokenizer.encode(question, add_special_tokens=False).ids, dtype=np.int64)
+
+
+def embed_questions(
+    model: Model, ids: Sequence[np.ndarray], *, token_budget: int = 4096
+) -> Float[Tensor, "batch dim"]:
+    """Embeddings of questions by the query side."""
+    packed = [model.packer.query(query) for query in ids]
+    return embed(model.embedder.query_tower, packed, model.packer, token_budget=token_budget)
+
+
+def read_passages(
+    model: Model,
+    store: PassageStore,
+    snapshot: Snapshot,
+    ids: Sequence[np.ndarray],
+    vectors: Float[Tensor, "batch dim"],
+    rows: Int[Tensor, "batch passages"],
+    settings: OpenQaSettings,
+) -> Reading:
+    """Read each question with its passages; training and answering share this function."""
+    scores = torch.einsum("bd,bcd->bc", vectors, snapshot.embeddings_of(rows).to(vectors.device))
+    # A row of -1 stands for a passage that does not exist, in a corpus smaller than the beam.
+    scores = scores.masked_fill((rows == NULL_ROW).to(scores.device), -torch.inf)
+    joints: list[Packed] = []
+    for query, chosen in zip(ids, rows.tolist(), strict=True):
+        joints += [pack_joint(store, model.packer, query, row) for row in chosen]
+        joints.append(pack_joint(store, model.packer, query, NULL_ROW))
+    groups = read(
+        model.reader, joints, packer=model.packer, token_budget=settings.token_budget
+    )
+    flat, silence = span_scores(model.reader, groups)
+    batch, passages = rows.shape
+    spans = flat.view(batch, passages + 1, *flat.shape[1:])[:, :-1]
+    null = silence.view(batch, passages + 1)[:, -1]
+    null = null + vectors @ snapshot.null_embedding.to(vectors.device)
+    if not settings.null_passage:
+        null = torch.full_like(null, -torch.inf)
+    joint = (spans + scores[:, :, None, None]).flatten(1)
+    return Reading(rows, scores, spans, torch.cat((joint, null[:, None]), dim=1))
+
+
+class OpenQaObjective:
+    """Retriever and reader loss of questions with known answers."""
+
+    def __init__(
+        self,
+        model: Model,
+        store: PassageStore,
+        snapshot: Snapshot,
+        questions: Sequence[Question],
+        settings: OpenQaSettings,
+        *,
+        seed: int,
+        index_settings: IndexSettings | None = None,
+        group: ProcessGroup = ProcessGroup(),
+    ) -> None:
+        self.model, self.settings = model, settings
+        self._store, self._snapshot = store, snapshot
+        self._questions, self._seed, self._group = list(questions), seed, group
+        self._index = snapshot.index(index_settings or IndexSettings())
+
+    def trainable(self) -> nn.Module:
+        """The query tower and the reader; the passages' tower is frozen with the index."""
+        embedder = nn.ModuleDict({"query_tower": self.model.embedder.query_tower})
+        return nn.ModuleDict({"embedder": embedder, "reader": self.model.reader})
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Sum of the two losses of a step's batch, and how often the top passages hold answers."""
+        settings, group = self.settings, self._group
+        chosen = batch_at(
+            len(self._questions), settings.batch_size,
+            step=step, seed=self._seed, rank=group.rank, size=group.size,
+        )  # fmt: skip
+        questions = [self._questions[i] for i in chosen]
+        ids = [question_ids(self.model, question.question) for question in questions]
+        vectors = embed_questions(self.model, ids, token_budget=settings.token_budget)
+        found = self._index.search(vectors.detach().cpu(), settings.retriever_passages)
+        retriever, is_positive = self._retriever_loss(vectors, questions, found.rows)
+        reader, is_read = self._reader_loss(vectors, ids, questions, found.rows)
+        scalars = {
+            "retriever_loss": float(retriever),
+            "reader_loss": float(reader),
+            "answer_in_top_5": float(is_positive[:, :5].any(dim=-1).float().mean()),
+            "answer_in_beam": float(is_positive.any(dim=-1).float().mean()),
+            "read_correctly": is_read,
+        }
+        return retriever + reader, scalars
+
+    def _retriever_loss(
+        self, vectors: Tensor, questions: Sequence[Question], rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        embeddings = self._snapshot.embeddings_of(rows).to(vectors.device)
+        scores = torch.einsum("bd,bcd->bc", vectors, embeddings)
+        is_positive = torch.tensor(
+            [
+                [holds_answer(self._store, row, question) for row in best]
+                for question, best in zip(questions, rows.tolist(), strict=True)
+            ],
+            device=vectors.device,
+        )
+        return -positive_log_likelihood(scores, is_positive).mean(), is_positive
+
+    def _reader_loss(
+        self,
+        vectors: Tensor,
+        ids: Sequence[np.ndarray],
+        questions: Sequence[Question],
+        rows: Tensor,
+    ) -> tuple[Tensor, float]:
+        best = rows[:, : self.settings.reader_passages]
+        reading = read_passages(
+            self.model, self._store, self._snapshot, ids, vectors, best, self.settings
+        )
+        gold = self._gold(reading, questions)
+        log_likelihood = positive_log_likelihood(reading.joint, gold)
+        predicted = reading.joint.detach().argmax(dim=-1, keepdim=True)
+        read_correctly = gold.gather(-1, predicted).float().mean()
+        return -log_likelihood.mean(), float(read_correctly)
+
+    def _gold(self, reading: Reading, questions: Sequence[Question]) -> Tensor:
+        gold = torch.zeros_like(reading.spans, dtype=torch.bool)
+        longest = reading.spans.shape[-2]
+        for number, question in enumerate(questions):
+            for place, row in enumerate(reading.rows[number].tolist()):
+                for first, last in answer_token_spans(
+                    self._store, row, question, max_answer_tokens=gold.shape[-1]
+                ):
+                    if last < longest:
+                        gold[number, place, first, last - first] = True
+        # Occurrences in what was cut off a long passage cannot be pointed at.
+        gold &= reading.spans.isfinite()
+        is_unanswered = ~gold.flatten(1).any(dim=-1, keepdim=True)
+        return torch.cat((gold.flatten(1), is_unanswered & self.settings.null_passage), dim=1)

@@ -1,0 +1,197 @@
+"""What does REALM minimise: retrieve, read, marginalise. (REALM, section 3.2 and eq. 1)
+
+The index chooses, the model scores: candidates come from a snapshot that may be stale, their
+scores are computed anew with the weights of this step, and the gradient of the marginal reaches
+the reader, the query side and the passage side.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from realm.config import Settings
+from realm.corpus.store import PassageStore
+from realm.examples.masked_query import MaskedQuery, Targets, mask_query, stack_targets
+from realm.examples.masking import Masker, MaskingName
+from realm.examples.packing import Packed
+from realm.examples.stream import batch_at, generator_at
+from realm.index.approximate import ApproximateIndex
+from realm.index.encode import pack_joint, pack_passage
+from realm.index.exact import ExactIndex
+from realm.models.checkpoint import Model
+from realm.models.embedder import embed
+from realm.models.marginal import (
+    marginal_log_likelihood,
+    mean_over_targets,
+    retrieval_utility,
+    span_log_probs,
+)
+from realm.models.reader import masked_log_probs, read
+from realm.retrieval.candidates import choose_candidates
+from realm.training.distributed import ProcessGroup
+
+_SPARE = 8  # found beyond what is needed, since the own passage and its copies are dropped
+
+
+class RealmSettings(Settings):
+    """The batch of a REALM step."""
+
+    batch_size: int = 8
+    num_candidates: int = 8
+    """Null passage included (section 4.1)."""
+    max_masks: int = 10
+    masking: MaskingName = "salient_span"
+    marginal: Literal["token", "span"] = "token"
+    """One marginal for each masked wordpiece (released code) or for the span (paper)."""
+    token_budget: int = 4096
+    """Padded wordpieces in one forward pass."""
+
+
+class RealmObjective:
+    """The marginal likelihood of masked spans over retrieved candidates."""
+
+    def __init__(
+        self,
+        model: Model,
+        store: PassageStore,
+        masker: Masker,
+        settings: RealmSettings,
+        *,
+        seed: int,
+        group: ProcessGroup = ProcessGroup(),
+    ) -> None:
+        self.model, self.settings = model, settings
+        self._store, self._masker, self._seed, self._group = store, masker, seed, group
+        self._hashes = store.content_hashes()
+        train, held_out = split_rows(masker.rows(), store, seed)
+        self._rows, self.held_out = train, held_out
+        self.index: ExactIndex | ApproximateIndex | None = None
+
+    def trainable(self) -> nn.Module:
+        """Everything trains, but the span head has no part in the loss."""
+        return self.model.modules()
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Negative mean marginal log-likelihood of the batch of a step."""
+        size, group = self.settings.batch_size, self._group
+        chosen = batch_at(
+            len(self._rows), size, step=step, seed=self._seed, rank=group.rank, size=group.size
+        )
+        queries = self._mask([int(self._rows[i]) for i in chosen], step)
+        return self.loss_of(queries)
+
+    def loss_of(self, queries: Sequence[MaskedQuery]) -> tuple[Tensor, dict[str, float]]:
+        """The loss of given queries, and the scalars that say how retrieval is doing."""
+        targets = stack_targets(queries)
+        scores, rows = self._retrieve(queries)
+        reader = self._read(queries, targets, rows)
+        is_target = targets.is_target.to(scores.device)
+        whole = span_log_probs(reader, is_target)
+        if self.settings.marginal == "span":
+            marginal = marginal_log_likelihood(scores, whole)
+            loss = -marginal.sum() / len(queries)
+        else:
+            marginal = marginal_log_likelihood(scores, reader)
+            loss = -mean_over_targets(marginal, is_target)
+        per_token = marginal_log_likelihood(scores, reader).detach()
+        return loss, _scalars(scores.detach(), reader.detach(), per_token, is_target)
+
+    def held_out_utility(self, num_queries: int) -> dict[str, float]:
+        """The same scalars on passages that no training query comes from, always the same ones."""
+        totals: dict[str, float] = {}
+        rows = [int(row) for row in self.held_out[:num_queries]]
+        size = self.settings.batch_size
+        batches = [rows[begin : begin + size] for begin in range(0, len(rows), size)]
+        modules = self.model.modules()
+        modules.eval()
+        with torch.no_grad():
+            for batch in batches:
+                loss, scalars = self.loss_of(self._mask(batch, step=-1))
+                for name, value in {"loss": float(loss), **scalars}.items():
+                    totals[name] = totals.get(name, 0.0) + value * len(batch) / len(rows)
+        modules.train()
+        return {f"held_out_{name}": value for name, value in totals.items()}
+
+    def _mask(self, rows: Sequence[int], step: int) -> list[MaskedQuery]:
+        queries = []
+        for row in rows:
+            masking = self._masker.choose(row, generator_at(step + 1, self._seed, row))
+            queries.append(
+                mask_query(
+                    self._store, self.model.packer, row, masking, max_masks=self.settings.max_masks
+                )
+            )
+        return queries
+
+    def _retrieve(
+        self, queries: Sequence[MaskedQuery]
+    ) -> tuple[Float[Tensor, "batch candidates"], Int[Tensor, "batch candidates"]]:
+        """Candidates by the snapshot, their scores by the model of this step."""
+        if self.index is None:
+            raise RuntimeError("no snapshot was adopted")
+        packer, embedder, budget = self.model.packer, self.model.embedder, self.settings.token_budget
+        packed = [packer.query(query.ids) for query in queries]
+        vectors = embed(embedder.query_tower, packed, packer, token_budget=budget)
+        found = self.index.search(vectors.detach().cpu(), self.settings.num_candidates + _SPARE)
+        rows = choose_candidates(
+            found.rows, [q.row for q in queries], self._hashes, self.settings.num_candidates
+        )
+        # A passage that several queries retrieved is embedded once.
+        unique, place = rows.unique(return_inverse=True)
+        passages = [pack_passage(self._store, packer, int(row)) for row in unique]
+        embedded = embed(embedder.passage_tower, passages, packer, token_budget=budget)
+        return torch.einsum("bd,bcd->bc", vectors, embedded[place.to(embedded.device)]), rows
+
+    def _read(
+        self, queries: Sequence[MaskedQuery], targets: Targets, rows: Int[Tensor, "batch candidates"]
+    ) -> Float[Tensor, "batch candidates masks"]:
+        joints: list[Packed] = []
+        for query, candidates in zip(queries, rows.tolist(), strict=True):
+            joints += [pack_joint(self._store, self.model.packer, query.ids, row) for row in candidates]
+        batch, candidates = rows.shape
+        repeated = [
+            t.repeat_interleave(candidates, dim=0)
+            for t in (targets.positions, targets.ids, targets.is_target)
+        ]
+        reader, packer = self.model.reader, self.model.packer
+        groups = read(reader, joints, packer=packer, token_budget=self.settings.token_budget)
+        log_probs = masked_log_probs(reader, groups, *repeated)
+        return log_probs.view(batch, candidates, -1)
+
+
+def split_rows(
+    rows: np.ndarray, store: PassageStore, seed: int, held_out_share: float = 0.02
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split passages by document into those that train and those that only measure."""
+    generator = np.random.default_rng((seed, 20))
+    is_held_out = generator.random(store.num_documents) < held_out_share
+    mask = is_held_out[store.document_rows()[rows]]
+    if mask.all() or not mask.any():  # a tiny corpus: hold out every fiftieth passage
+        mask = np.arange(len(rows)) % 50 == 0
+    return rows[~mask], generator.permutation(rows[mask])
+
+
+def _scalars(
+    scores: Float[Tensor, "batch candidates"],
+    reader: Float[Tensor, "batch candidates masks"],
+    marginal: Float[Tensor, "batch masks"],
+    is_target: Tensor,
+) -> dict[str, float]:
+    """Retrieval utility (the released scalar, best, top and mean), null probability, entropy."""
+    beliefs = scores.log_softmax(dim=-1)
+    utility = retrieval_utility(reader) * is_target[:, None]
+    per_query = utility.sum(dim=-1) / is_target.sum(dim=-1, keepdim=True)
+    null = reader[:, 0]
+    return {
+        "retrieval_utility": float(mean_over_targets(marginal - null, is_target)),
+        "max_utility": float(per_query[:, 1:].max(dim=-1).values.mean()),
+        "top_utility": float(per_query[:, 1].mean()),
+        "mean_utility": float(per_query[:, 1:].mean()),
+        "null_probability": float(beliefs[:, 0].exp().mean()),
+        "retrieval_entropy": float(-(beliefs.exp() * beliefs).sum(dim=-1).mean()),
+        "null_loss": float(-mean_over_targets(null, is_target)),
+    }

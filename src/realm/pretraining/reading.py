@@ -1,0 +1,226 @@
+"""How does a reader learn to use a passage before REALM begins?
+
+It reads sentences with a hidden salient span beside another passage that holds the hidden
+words, and is asked for them twice: by the masked head, and by pointing at them with the span
+head. The passages are found by BM25. After a few hundred steps the reader copies, and from the
+first REALM step on a helpful passage makes a difference.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from realm.artifact import Manifest, create_artifact, open_artifact
+from realm.config import Settings
+from realm.corpus.store import PassageStore
+from realm.errors import SourceError
+from realm.examples.masked_query import MaskedQuery, mask_query, stack_targets
+from realm.examples.masking import Masking, SalientSpanMasker
+from realm.examples.packing import Packed
+from realm.examples.stream import batch_at, generator_at
+from realm.index.encode import pack_joint
+from realm.models.checkpoint import Model
+from realm.models.marginal import mean_over_targets, positive_log_likelihood
+from realm.models.reader import masked_log_probs, read, span_scores
+from realm.retrieval.lexical import LexicalIndex
+from realm.spans.annotate import SpanStore
+from realm.training.distributed import ProcessGroup
+
+KIND = "reading-pairs"
+_PAIRS = "pairs.npy"
+_AT_ONCE = 256
+_PAIR = np.dtype([("row", "<i8"), ("span", "<i4"), ("evidence", "<i8")])
+
+
+class ReadingSettings(Settings):
+    """Where reading pairs come from and how they are read."""
+
+    batch_size: int = 16
+    num_queries: int = 20_000
+    """Masked sentences for which evidence is looked for."""
+    depth: int = 20
+    """How far down BM25's ranking evidence is looked for."""
+    null_share: float = 0.15
+    """Share of examples read beside the null passage, to keep plain guessing calibrated."""
+    max_masks: int = 10
+    token_budget: int = 4096
+
+
+@dataclass(frozen=True)
+class ReadingPairs:
+    """Masked spans, each with another passage in which the same words stand."""
+
+    pairs: np.ndarray
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> "ReadingPairs":
+        """Read mined pairs."""
+        return cls(np.load(path / _PAIRS), open_artifact(path, KIND))
+
+    @property
+    def share_with_evidence(self) -> float:
+        """Share of masked spans that stand in another passage of BM25's best `depth`."""
+        counts = self.manifest.counts
+        return float(counts["num_pairs"] / counts["num_queries"])
+
+
+def mine_reading_pairs(
+    path: Path,
+    store: PassageStore,
+    spans: SpanStore,
+    lexical: LexicalIndex,
+    settings: ReadingSettings,
+    *,
+    seed: int,
+    on_progress: Callable[[int], None] | None = None,
+) -> ReadingPairs:
+    """Look for evidence for randomly chosen salient spans; `on_progress` gets queries done."""
+    inputs = {"corpus": store.fingerprint, "lexical": lexical.manifest.fingerprint}
+    with create_artifact(path, KIND, settings=settings.model_dump(), inputs=inputs) as staging:
+        masker = SalientSpanMasker(store, spans)
+        rows = np.random.default_rng((seed, 30)).permutation(masker.rows())[: settings.num_queries]
+        found: list[tuple[int, int, int]] = []
+        for begin in range(0, len(rows), _AT_ONCE):
+            found += _with_evidence(
+                rows[begin : begin + _AT_ONCE], store, spans, lexical, settings, seed
+            )
+            if on_progress is not None:
+                on_progress(min(begin + _AT_ONCE, len(rows)))
+        np.save(staging.path / _PAIRS, np.array(found, dtype=_PAIR))
+        staging.counts.update(num_queries=len(rows), num_pairs=len(found))
+    if not found:
+        raise SourceError(
+            "no masked name or date stands in a second passage: this corpus repeats nothing, "
+            "so there is nothing to learn retrieval from; add documents that overlap"
+        )
+    return ReadingPairs.open(path)
+
+
+class ReadingObjective:
+    """Restore the hidden words, and point at them, beside a passage that holds them."""
+
+    def __init__(
+        self,
+        model: Model,
+        store: PassageStore,
+        spans: SpanStore,
+        pairs: np.ndarray,
+        settings: ReadingSettings,
+        *,
+        seed: int,
+        group: ProcessGroup = ProcessGroup(),
+    ) -> None:
+        self.model, self.settings = model, settings
+        self._store, self._spans, self._pairs = store, spans, pairs
+        self._masker = SalientSpanMasker(store, spans)
+        self._seed, self._group = seed, group
+
+    def trainable(self) -> nn.Module:
+        """The reader alone."""
+        return nn.ModuleDict({"reader": self.model.reader})
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Mean loss of a hidden wordpiece, plus that of pointing at the words."""
+        model, settings = self.model, self.settings
+        chosen = batch_at(
+            len(self._pairs), settings.batch_size,
+            step=step, seed=self._seed, rank=self._group.rank, size=self._group.size,
+        )  # fmt: skip
+        examples = [self._example(self._pairs[i], int(i), step) for i in chosen]
+        targets = stack_targets([query for query, _, _ in examples])
+        joints = [joint for _, joint, _ in examples]
+        groups = read(
+            model.reader, joints, packer=model.packer, token_budget=settings.token_budget
+        )
+        log_probs = masked_log_probs(
+            model.reader, groups, targets.positions, targets.ids, targets.is_target
+        )
+        is_target = targets.is_target.to(log_probs.device)
+        masked = -mean_over_targets(log_probs, is_target)
+        scores, _ = span_scores(model.reader, groups)
+        gold = torch.zeros_like(scores, dtype=torch.bool)
+        for example, (_, _, occurrences) in enumerate(examples):
+            for first, width in occurrences:
+                gold[example, first, width - 1] = True
+        pointed = _mean_pointing_loss(scores.flatten(1), gold.flatten(1))
+        return masked + pointed, {"masked_loss": float(masked), "span_loss": float(pointed)}
+
+    def _example(
+        self, pair: np.void, index: int, step: int
+    ) -> tuple[MaskedQuery, Packed, list[tuple[int, int]]]:
+        row, evidence = int(pair["row"]), int(pair["evidence"])
+        masking = self._masker.masking(row, self._spans.of(row)[pair["span"]])
+        query = mask_query(
+            self._store, self.model.packer, row, masking, max_masks=self.settings.max_masks
+        )
+        if generator_at(step, self._seed, index).random() < self.settings.null_share:
+            return query, pack_joint(self._store, self.model.packer, query.ids, -1), []
+        joint = pack_joint(self._store, self.model.packer, query.ids, evidence)
+        hidden = self._store.token_ids(row)[masking.hidden]
+        shown = joint.ids[joint.body_start : joint.body_end]
+        places = occurrences(shown, hidden)
+        fits = len(hidden) <= self.model.reader.settings.max_answer_tokens
+        return query, joint, [(int(place), len(hidden)) for place in places] if fits else []
+
+
+def occurrences(body: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where a run of wordpieces begins in a body."""
+    if len(wanted) == 0 or len(wanted) > len(body):
+        return np.empty(0, dtype=np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(body, len(wanted))
+    return np.flatnonzero((windows == wanted).all(axis=1))
+
+
+def _with_evidence(
+    rows: np.ndarray,
+    store: PassageStore,
+    spans: SpanStore,
+    lexical: LexicalIndex,
+    settings: ReadingSettings,
+    seed: int,
+) -> list[tuple[int, int, int]]:
+    """For one random span of each passage, the best other passage that holds its words."""
+    hashes, masker = store.content_hashes(), SalientSpanMasker(store, spans)
+    chosen = [
+        int(generator_at(0, seed, row).integers(len(spans.of(row)))) for row in rows.tolist()
+    ]
+    maskings = [
+        masker.masking(row, spans.of(row)[span])
+        for row, span in zip(rows.tolist(), chosen, strict=True)
+    ]
+    texts = [
+        sentence_text(store, row, masking)
+        for row, masking in zip(rows.tolist(), maskings, strict=True)
+    ]
+    rankings, _ = lexical.search(texts, settings.depth + 1)
+    result = []
+    for row, span, masking, ranking in zip(rows.tolist(), chosen, maskings, rankings, strict=True):
+        wanted = store.token_ids(row)[masking.hidden]
+        others = (int(r) for r in ranking if r >= 0 and hashes[r] != hashes[row])
+        evidence = next((r for r in others if len(occurrences(store.token_ids(r), wanted))), None)
+        if evidence is not None:
+            result.append((row, span, evidence))
+    return result
+
+
+def sentence_text(store: PassageStore, row: int, masking: Masking) -> str:
+    """The text of a masked sentence, without what is hidden in it."""
+    spans, text = store.token_spans(row), store.passage(row).text
+    start, end = spans[masking.sentence_start][0], spans[masking.sentence_end - 1][1]
+    first, last = spans[masking.hidden[0]][0], spans[masking.hidden[-1]][1]
+    return f"{text[start:first]} {text[last:end]}"
+
+
+def _mean_pointing_loss(scores: Tensor, gold: Tensor) -> Tensor:
+    """Mean over the examples that have something to point at."""
+    count = gold.any(dim=-1).sum().clamp(min=1)
+    # Examples beside the null passage have no spans at all: their -inf rows are left out.
+    has_spans = scores.isfinite().any(dim=-1)
+    if not has_spans.any():
+        return scores.new_zeros(())
+    return -positive_log_likelihood(scores[has_spans], gold[has_spans]).sum() / count

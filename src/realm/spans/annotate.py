@@ -1,0 +1,228 @@
+"""Which salient spans does every passage of a corpus hold?
+
+Named entities of a tagger and dates, each inside one sentence and made of whole tokens, so
+that masking a span is replacing its tokens. Stored as one flat array in the order of the
+passages and the offsets where each passage begins: reading is slicing a memory map.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from realm.artifact import Manifest, create_artifact, open_artifact
+from realm.config import Settings
+from realm.corpus.store import PassageStore
+from realm.spans.dates import find_dates
+from realm.spans.entities import EntityTagger, ModelTagger, RuleTagger, Span
+
+KIND = "spans"
+SPAN = np.dtype(
+    [
+        ("sentence", "<i4"),  # number of the sentence in its passage
+        ("start", "<i4"),  # characters of the passage's normalised text
+        ("end", "<i4"),
+        ("token_start", "<i4"),  # tokens of the passage's body
+        ("token_end", "<i4"),
+        ("label_id", "<i4"),  # position in `SpanStore.labels`
+    ]
+)
+
+_SPANS, _OFFSETS, _LABELS = "spans.bin", "row_offsets.npy", "labels.json"
+_ROWS_AT_ONCE = 512
+# More passages teach the rules nothing new, and the counts of their words have to fit in memory.
+_MAX_FIT_PASSAGES = 200_000
+# Shorter ones are headings ("Early life.") and fragments: nothing is left to predict a span from.
+_MIN_SENTENCE_WORDS = 5
+
+
+class SpanSettings(Settings):
+    """How salient spans are found."""
+
+    tagger: str = "rules"
+    """`rules`, or the path or name of a token classification model."""
+
+
+class SpanStore:
+    """The salient spans of a corpus, by row of the passage."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.labels: list[str] = json.loads((path / _LABELS).read_text(encoding="utf-8"))
+        self._offsets: NDArray[np.int64] = np.load(path / _OFFSETS, mmap_mode="r")
+        # A file of no bytes cannot be mapped.
+        self._spans = (
+            np.memmap(path / _SPANS, dtype=SPAN, mode="r")
+            if self._offsets[-1]
+            else np.empty(0, dtype=SPAN)
+        )
+
+    @classmethod
+    def open(cls, path: str | Path) -> "SpanStore":
+        """Map the spans into memory.
+
+        Raises:
+            ArtifactError: there is no finished span artifact at `path`.
+        """
+        return cls(Path(path), open_artifact(Path(path), KIND))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).open, (self.path,)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    @property
+    def corpus_fingerprint(self) -> str:
+        """The corpus whose rows and tokens the spans count in."""
+        return self.manifest.inputs["corpus"]
+
+    @property
+    def num_spans_by_label(self) -> dict[str, int]:
+        """How many spans each label has."""
+        return {label: int(self.manifest.counts[_count_name(label)]) for label in self.labels}
+
+    def rows_with_spans(self) -> NDArray[np.int64]:
+        """Rows of the passages that have at least one span, ascending."""
+        return np.flatnonzero(np.diff(self._offsets))
+
+    def of(self, row: int) -> NDArray[Any]:
+        """The spans of a passage by their place, a read-only array of `SPAN` records."""
+        return self._spans[self._offsets[row] : self._offsets[row + 1]]
+
+
+def annotate(
+    store: PassageStore,
+    path: str | Path,
+    *,
+    settings: SpanSettings | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> SpanStore:
+    """Find the spans of all passages; `on_progress` gets the number of passages done.
+
+    Raises:
+        ArtifactError, ResourceError: the model of the tagger cannot be loaded.
+    """
+    path, settings = Path(path), settings or SpanSettings()
+    tagger = _make_tagger(store, settings)
+    with create_artifact(
+        path, KIND, settings=settings.model_dump(), inputs={"corpus": store.fingerprint}
+    ) as staging:
+        annotator = _Annotator(store, tagger)
+        with (staging.path / _SPANS).open("wb") as stream:
+            for begin in range(0, len(store), _ROWS_AT_ONCE):
+                rows = range(begin, min(begin + _ROWS_AT_ONCE, len(store)))
+                stream.write(annotator.annotate(rows).tobytes())
+                if on_progress is not None:
+                    on_progress(rows.stop)
+        offsets = np.concatenate([[0], np.cumsum(annotator.num_by_row)]).astype("<i8")
+        np.save(staging.path / _OFFSETS, offsets)
+        labels = json.dumps(list(annotator.label_ids), ensure_ascii=False)
+        (staging.path / _LABELS).write_text(labels, encoding="utf-8")
+        staging.counts = annotator.counts()
+    return SpanStore.open(path)
+
+
+def keep_longest(spans: Sequence[Span]) -> list[Span]:
+    """Of spans that overlap keep the longest (of equal ones the first given), in text order."""
+    kept: list[Span] = []
+    for span in sorted(spans, key=lambda span: span.start - span.end):
+        if all(span.end <= other.start or other.end <= span.start for other in kept):
+            kept.append(span)
+    return sorted(kept)
+
+
+class _Sentence(NamedTuple):
+    row: int
+    number: int
+    start: int
+    text: str
+
+
+class _Annotator:
+    """Annotates runs of rows and keeps the counts."""
+
+    def __init__(self, store: PassageStore, tagger: EntityTagger) -> None:
+        self._store = store
+        self._tagger = tagger
+        self.num_by_row: list[int] = []
+        self.label_ids: dict[str, int] = {}
+        self._num_by_label: Counter[str] = Counter()
+        self._num_sentences = self._num_sentences_with_spans = 0
+
+    def annotate(self, rows: range) -> NDArray[Any]:
+        """Return the spans of the rows as `SPAN` records in order."""
+        sentences = [sentence for row in rows for sentence in _sentences(self._store, row)]
+        tagged = self._tagger.tag([sentence.text for sentence in sentences])
+        found = []
+        for sentence, entities in zip(sentences, tagged, strict=True):
+            for start, end, label in keep_longest([*_dates(sentence.text), *entities]):
+                label_id = self.label_ids.setdefault(label, len(self.label_ids))
+                start, end = sentence.start + start, sentence.start + end
+                found.append((sentence.row, sentence.number, start, end, 0, 0, label_id))
+        records = np.array(found, dtype=[("row", "<i8"), *SPAN.descr])
+        records = _align(records, [self._store.token_spans(row) for row in rows], rows.start)
+        self._count(records, rows, len(sentences))
+        return records[list(SPAN.names or ())].astype(SPAN)
+
+    def counts(self) -> dict[str, int | float]:
+        """What the manifest says of the spans."""
+        return {
+            "num_spans": sum(self.num_by_row),
+            "num_passages": len(self.num_by_row),
+            "num_passages_with_spans": sum(map(bool, self.num_by_row)),
+            "num_sentences": self._num_sentences,
+            "num_sentences_with_spans": self._num_sentences_with_spans,
+            **{_count_name(label): self._num_by_label[label] for label in self.label_ids},
+        }
+
+    def _count(self, records: NDArray[Any], rows: range, num_sentences: int) -> None:
+        self.num_by_row += np.bincount(records["row"] - rows.start, minlength=len(rows)).tolist()
+        num_by_label_id = np.bincount(records["label_id"], minlength=len(self.label_ids)).tolist()
+        self._num_by_label.update(dict(zip(self.label_ids, num_by_label_id, strict=True)))
+        self._num_sentences += num_sentences
+        self._num_sentences_with_spans += len(np.unique(records[["row", "sentence"]]))
+
+
+def _make_tagger(store: PassageStore, settings: SpanSettings) -> EntityTagger:
+    if settings.tagger != "rules":
+        return ModelTagger(settings.tagger)
+    step = -(-len(store) // _MAX_FIT_PASSAGES)
+    rows = range(0, len(store), step)
+    return RuleTagger.fit(sentence.text for row in rows for sentence in _sentences(store, row))
+
+
+def _sentences(store: PassageStore, row: int) -> Iterator[_Sentence]:
+    text, tokens = store.text(row), store.token_spans(row)
+    for number, (first, last) in enumerate(store.sentences(row).tolist()):
+        if last > first:
+            start, end = int(tokens[first, 0]), int(tokens[last - 1, 1])
+            if text.count(" ", start, end) >= _MIN_SENTENCE_WORDS - 1:
+                yield _Sentence(row, number, start, text[start:end])
+
+
+def _dates(text: str) -> Iterator[Span]:
+    return (Span(start, end, "date") for start, end in find_dates(text))
+
+
+def _align(records: NDArray[Any], tokens: list[NDArray[np.int64]], first_row: int) -> NDArray[Any]:
+    """Fill in the whole tokens inside each span; spans without one are left out."""
+    offsets = np.concatenate([[0], np.cumsum([len(spans) for spans in tokens])])
+    rows = records["row"] - first_row
+    # Row and character in one ascending number: one search serves all passages.
+    row_of_token = np.repeat(np.arange(len(tokens)), np.diff(offsets)) << 32
+    starts, ends = np.concatenate(tokens).T
+    first = np.searchsorted(row_of_token + starts, (rows << 32) + records["start"], side="left")
+    last = np.searchsorted(row_of_token + ends, (rows << 32) + records["end"], side="right")
+    records["token_start"], records["token_end"] = first - offsets[rows], last - offsets[rows]
+    has_token: NDArray[np.bool_] = first < last
+    return np.compress(has_token, records)
+
+
+def _count_name(label: str) -> str:
+    return f"num_spans_{label}"

@@ -1,0 +1,334 @@
+"""How does a run directory grow, stage by stage?
+
+    corpus  spans  lexical  start/  warm-start/  pretrain/  index  finetune/  evaluation/
+
+Every stage is a method that opens its result if it is there and makes it otherwise, so a run
+that was stopped goes on where it was, and each stage can be asked for alone. The recipe, the
+time and the peak memory of each stage are kept beside the results.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from realm.artifact import fingerprint_of, is_finished, read_manifest, write_atomically
+from realm.config import Settings, read_settings
+from realm.corpus.store import PassageStore, build_corpus
+from realm.errors import ArtifactError, SettingError
+from realm.examples.question import Question, read_questions
+from realm.experiment import Experiment, expand
+from realm.index.encode import pool_sample
+from realm.index.snapshot import Snapshot, write_snapshot
+from realm.models.checkpoint import Model, load_model, new_model, save_checkpoint
+from realm.models.embedder import start_projection_from_principal_components
+from realm.models.precision import choose_precision, default_device
+from realm.models.trunk import locate_trunk
+from realm.openqa.answerer import Answerer, open_answerer
+from realm.openqa.objective import OpenQaObjective
+from realm.pretraining.reading import ReadingObjective, ReadingPairs, mine_reading_pairs
+from realm.pretraining.run import pretrain
+from realm.pretraining.warm_start import InverseClozeObjective
+from realm.retrieval.lexical import LexicalIndex, build_lexical_index
+from realm.spans.annotate import SpanStore, annotate
+from realm.stopwatch import measured
+from realm.training.loop import Hooks, LoopSettings, Objective, Scalars, Training
+from realm.training.state import latest_checkpoint
+
+Advance = Callable[[int, str], None]
+"""Gets how much of a stage's work is done, and a short note to show beside it."""
+
+CHECKPOINTS = ("start", "warm-start", "pretrain", "finetune")
+_RECIPE = "recipe.json"
+
+
+class Progress(Protocol):
+    """How a stage shows that it is getting on."""
+
+    def __call__(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
+        """Show one piece of work while the block runs."""
+
+
+@contextmanager
+def no_progress(title: str, total: int | None) -> Iterator[Advance]:
+    """Show nothing."""
+    yield lambda done, note: None
+
+
+class Run:
+    """One run directory and the experiment that fills it."""
+
+    def __init__(
+        self, path: Path, experiment: Experiment, progress: Progress = no_progress
+    ) -> None:
+        self.path, self.experiment, self._progress = path, experiment, progress
+
+    @classmethod
+    def open(cls, path: str | Path, progress: Progress = no_progress) -> "Run":
+        """Open a run with the settings that it was made with."""
+        path = Path(path)
+        file = path / _RECIPE
+        if not file.is_file():
+            raise ArtifactError(f"{path} is no run: make one with `realm run RECIPE --run {path}`")
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ArtifactError(f"{file} is damaged: write it again with --recipe") from error
+        return cls(path, read_settings(Experiment, values, origin=str(file)), progress)
+
+    def save_recipe(self) -> None:
+        """Keep the settings in the run, so that later commands need no recipe."""
+        text = self.experiment.model_dump_json(indent=1)
+        write_atomically(self.path / _RECIPE, text + "\n")
+
+    # -- documents to passages ------------------------------------------------------------
+
+    def corpus(self) -> PassageStore:
+        """The passages of the documents."""
+        path = self.path / "corpus"
+        if is_finished(path):
+            return PassageStore.open(path)
+        if not self.experiment.sources:
+            raise SettingError("no documents: name them with `realm corpus SOURCE... --run RUN`")
+        sources = [expand(source) for source in self.experiment.sources]
+        tokenizer = locate_trunk(self.experiment.embedder.trunk) / "tokenizer.json"
+        with self._stage("corpus", "documents", None) as advance:
+            return build_corpus(
+                sources, path, tokenizer_file=tokenizer, settings=self.experiment.corpus,
+                on_progress=lambda documents, passages: advance(documents, f"{passages:,} passages"),
+            )  # fmt: skip
+
+    def spans(self) -> SpanStore:
+        """The salient spans of the passages."""
+        path = self.path / "spans"
+        store = self.corpus()
+        if is_finished(path):
+            return SpanStore.open(path)
+        with self._stage("spans", "passages tagged", len(store)) as advance:
+            return annotate(
+                store, path, settings=self.experiment.spans, on_progress=lambda done: advance(done, "")
+            )
+
+    def lexical(self) -> LexicalIndex:
+        """The BM25 index of the passages."""
+        path = self.path / "lexical"
+        store = self.corpus()
+        if is_finished(path):
+            return LexicalIndex.open(path)
+        with self._stage("lexical", "passages for BM25", len(store)) as advance:
+            return build_lexical_index(
+                store, path, settings=self.experiment.lexical,
+                on_progress=lambda done: advance(done, ""),
+            )  # fmt: skip
+
+    # -- training -------------------------------------------------------------------------
+
+    def start(self) -> Path:
+        """The untrained model: trunks as they came, projection from principal components."""
+        path = self.path / "start" / "checkpoint"
+        if is_finished(path):
+            return path
+        experiment, store = self.experiment, self.corpus()
+        sample = experiment.warm_start.embedder.principal_components_sample
+        inputs = {"corpus": store.fingerprint}
+        with self._stage("start", "principal components", 1) as advance:
+            model = new_model(experiment.embedder, experiment.reader, experiment.packing_settings)
+            if sample:
+                dtype = choose_precision("auto")
+                model.embedder.to(default_device(), dtype)
+                pooled = pool_sample(model, store, size=sample, seed=0)
+                model.embedder.cpu().float()
+                for tower in {model.embedder.query_tower, model.embedder.passage_tower}:
+                    start_projection_from_principal_components(tower, pooled)
+            save_checkpoint(path, model, step=0, inputs=inputs)
+            advance(1, "")
+        return path
+
+    def warm_embedder(self) -> Path:
+        """The embedder after the inverse cloze task."""
+        settings = self.experiment.warm_start.embedder
+        folder, first = self.path / "warm-start" / "embedder", self.start()
+        inputs = self._inputs(first, settings)
+
+        def objective() -> Objective:
+            model, store = load_model(first), self.corpus()
+            return InverseClozeObjective(
+                model, store, settings.objective, seed=settings.loop.seed
+            )
+
+        return self._train("warm-start-embedder", folder, objective, settings.loop, inputs)
+
+    def reading_pairs(self) -> ReadingPairs:
+        """Masked spans beside other passages that hold the same words."""
+        path = self.path / "warm-start" / "pairs"
+        settings = self.experiment.warm_start.reader.objective
+        if is_finished(path):
+            return ReadingPairs.open(path)
+        store, spans, lexical = self.corpus(), self.spans(), self.lexical()
+        total = min(settings.num_queries, len(spans.rows_with_spans()))
+        with self._stage("reading-pairs", "masked spans looked up", total) as advance:
+            return mine_reading_pairs(
+                path, store, spans, lexical, settings, seed=0,
+                on_progress=lambda done: advance(done, ""),
+            )  # fmt: skip
+
+    def warm_start(self) -> Path:
+        """Both halves warm: the checkpoint that REALM starts from."""
+        settings = self.experiment.warm_start.reader
+        folder, first = self.path / "warm-start" / "reader", self.warm_embedder()
+        inputs = self._inputs(first, settings)
+
+        def objective() -> Objective:
+            store, spans, pairs = self.corpus(), self.spans(), self.reading_pairs().pairs
+            return ReadingObjective(
+                load_model(first), store, spans, pairs, settings.objective, seed=settings.loop.seed
+            )
+
+        return self._train("warm-start-reader", folder, objective, settings.loop, inputs)
+
+    def pretrain(self) -> Path:
+        """Retriever and reader, pre-trained together."""
+        settings, folder = self.experiment.pretrain, self.path / "pretrain"
+        first = self.warm_start()
+        inputs = self._inputs(first, settings)
+        last = self._finished(folder, settings.loop, inputs)
+        if last is not None:
+            return last
+        store, spans = self.corpus(), self.spans()
+        snapshot = self.snapshot("warm-start")
+        with self._stage("pretrain", "REALM steps", settings.loop.num_steps) as advance:
+            return pretrain(
+                folder, load_model(first), store, spans, snapshot,
+                settings=settings, index_settings=self.experiment.index, inputs=inputs,
+                on_progress=lambda step, row: advance(step, _note(row)),
+            )  # fmt: skip
+
+    def finetune(self) -> Path:
+        """The reader and the query side, fine-tuned on questions; the index stays as it is."""
+        settings, folder = self.experiment.finetune, self.path / "finetune"
+        first, snapshot = self.pretrain(), self.snapshot("pretrain")
+        inputs = {**self._inputs(first, settings), "snapshot": snapshot.manifest.fingerprint}
+
+        def objective() -> Objective:
+            model = load_model(first)
+            model.embedder = model.embedder.with_own_query_tower()
+            return OpenQaObjective(
+                model, self.corpus(), snapshot, self.train_questions(), settings.objective,
+                seed=settings.loop.seed, index_settings=self.experiment.index,
+            )  # fmt: skip
+
+        return self._train("finetune", folder, objective, settings.loop, inputs)
+
+    # -- using the results ----------------------------------------------------------------
+
+    def checkpoint(self, name: str) -> Path:
+        """The finished checkpoint of that name, without training anything."""
+        folders = {"warm-start": "warm-start/reader", "pretrain": "pretrain", "finetune": "finetune"}
+        path = (
+            self.path / "start" / "checkpoint"
+            if name == "start"
+            else latest_checkpoint(self.path / folders[name])
+        )
+        if path is None or not is_finished(path):
+            raise ArtifactError(f"{self.path} has no {name} checkpoint yet: run that stage first")
+        return path
+
+    def newest_checkpoint(self) -> str:
+        """The name of the furthest stage that has a checkpoint."""
+        for name in reversed(CHECKPOINTS):
+            try:
+                self.checkpoint(name)
+            except ArtifactError:
+                continue
+            return name
+        raise ArtifactError(f"{self.path} has no checkpoint yet: run `realm pretrain` first")
+
+    def snapshot(self, name: str) -> Snapshot:
+        """All passages as that checkpoint's embedder sees them; fine-tuning leaves them as is."""
+        name = "pretrain" if name == "finetune" else name
+        path = self.path / "index" if name == "pretrain" else self.path / name / "snapshot"
+        store, checkpoint = self.corpus(), self.checkpoint(name)
+        fingerprint = read_manifest(checkpoint).fingerprint
+        if is_finished(path):
+            snapshot = Snapshot.open(path, store)
+            if snapshot.checkpoint == fingerprint:
+                return snapshot
+        with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
+            model = load_model(checkpoint).to(default_device(), choose_precision("auto"))
+            return write_snapshot(
+                path, model, store, checkpoint=fingerprint,
+                step=int(read_manifest(checkpoint).settings["step"]),
+                on_progress=lambda done: advance(done, ""),
+            )  # fmt: skip
+
+    def answerer(self, name: str = "") -> Answerer:
+        """The object that answers, with the furthest checkpoint or the named one."""
+        name = name or self.newest_checkpoint()
+        lexical = self.lexical() if self.experiment.retrieval.lexical else None
+        return open_answerer(
+            self.checkpoint(name), self.corpus(), self.snapshot(name),
+            settings=self.experiment.finetune.objective,
+            index_settings=self.experiment.index, lexical=lexical,
+        )  # fmt: skip
+
+    def train_questions(self) -> list[Question]:
+        """The training questions of all files."""
+        files = self.experiment.train_questions
+        if not files:
+            raise SettingError("no questions: name them with --set 'train_questions=[\"FILE\"]'")
+        return [question for file in files for question in read_questions(Path(expand(file)))]
+
+    # -- plumbing -------------------------------------------------------------------------
+
+    def _inputs(self, checkpoint: Path, settings: Settings) -> dict[str, str]:
+        return {
+            "corpus": self.corpus().fingerprint,
+            "checkpoint": read_manifest(checkpoint).fingerprint,
+            "settings": fingerprint_of(settings.model_dump(mode="json")),
+        }
+
+    def _train(
+        self,
+        stage: str,
+        folder: Path,
+        objective: Callable[[], Objective],
+        loop: LoopSettings,
+        inputs: dict[str, str],
+    ) -> Path:
+        last = self._finished(folder, loop, inputs)
+        if last is not None:
+            return last
+        ready = objective()
+        with self._stage(stage, f"{stage} steps", loop.num_steps) as advance:
+            hooks = Hooks(on_progress=lambda step, row: advance(step, _note(row)))
+            return Training(ready, loop, folder, inputs).run(hooks)
+
+    def _finished(self, folder: Path, loop: LoopSettings, inputs: dict[str, str]) -> Path | None:
+        path = latest_checkpoint(folder)
+        if path is None or read_manifest(path).settings["step"] < loop.num_steps:
+            return None
+        if read_manifest(path).inputs != inputs:
+            raise ArtifactError(
+                f"{folder} was trained with other settings or from another corpus than the run "
+                "has now: take a new --run, or delete that folder to train it again"
+            )
+        return path
+
+    @contextmanager
+    def _stage(self, name: str, title: str, total: int | None) -> Iterator[Advance]:
+        with measured(self.path / "stages.jsonl", name), self._progress(title, total) as advance:
+            yield advance
+
+
+def all_stages(run: Run) -> Sequence[tuple[str, Callable[[], object]]]:
+    """Every stage of a whole run in order, by name."""
+    return (
+        ("corpus", run.corpus), ("spans", run.spans), ("lexical", run.lexical),
+        ("start", run.start), ("warm-start", run.warm_start), ("pretrain", run.pretrain),
+        ("index", lambda: run.snapshot("pretrain")), ("finetune", run.finetune),
+    )  # fmt: skip
+
+
+def _note(row: Scalars) -> str:
+    return f"loss {row['loss']:.3f}"

@@ -1,0 +1,48 @@
+"""Who else trains on this step? One process is the group of one.
+
+A launcher (`torchrun`) starts the processes and sets their environment; each takes its share
+of every batch, and gradients are averaged over the group.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """This process's place among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes checkpoints and logs."""
+        return self.rank == 0
+
+    def average(self, gradients: Iterable[Tensor]) -> None:
+        """Replace gradients by their mean over the group."""
+        if self.size == 1:
+            return
+        for gradient in gradients:
+            torch.distributed.all_reduce(gradient)
+            gradient /= self.size
+
+    def wait(self) -> None:
+        """Let all processes arrive here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+def join_group() -> ProcessGroup:
+    """Join the group that a launcher announced in the environment, or stay alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return ProcessGroup()
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return ProcessGroup(torch.distributed.get_rank(), size)

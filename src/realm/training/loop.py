@@ -1,0 +1,143 @@
+"""How does any objective train: step, log, save, resume bit for bit?
+
+One loop serves the inverse cloze task, reading, REALM and fine-tuning. An objective is a model
+and a loss that depends on nothing but the weights and the number of the step.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from realm.artifact import read_manifest
+from realm.config import Settings
+from realm.errors import ArtifactError
+from realm.metric_log import MetricLog
+from realm.models.checkpoint import Model, save_checkpoint, training_tensors
+from realm.models.precision import choose_precision, default_device, precision_name
+from realm.training.distributed import ProcessGroup
+from realm.training.optim import Optimizer, OptimSettings, rate_factor
+from realm.training.state import Journal, checkpoint_path, latest_checkpoint, prune
+
+Scalars = dict[str, float]
+
+
+class LoopSettings(Settings):
+    """How long to train, and how often to write things down."""
+
+    num_steps: int
+    save_every: int = 200
+    log_every: int = 10
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    optim: OptimSettings = OptimSettings()
+
+
+class Objective(Protocol):
+    """What a training minimises."""
+
+    model: Model
+
+    def trainable(self) -> nn.Module:
+        """The part of the model whose parameters move, with the names of `model.modules()`."""
+
+    def loss(self, step: int) -> tuple[Tensor, Scalars]:
+        """Loss of a step's batch with its graph, and what to log beside it."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a stage does between steps; each may be left out."""
+
+    before_step: Callable[[int], Scalars] | None = None
+    """Called before every step; its scalars are logged with the step."""
+    measure: Callable[[int], Scalars] | None = None
+    """Called before every checkpoint; its scalars are logged in a line of their own."""
+    after_save: Callable[[int], None] | None = None
+    on_progress: Callable[[int, Scalars], None] | None = None
+
+
+@dataclass
+class Training:
+    """One stage's training in its folder."""
+
+    objective: Objective
+    settings: LoopSettings
+    folder: Path
+    inputs: Mapping[str, str]
+    group: ProcessGroup = ProcessGroup()
+
+    def run(self, hooks: Hooks = Hooks()) -> Path:
+        """Train to the last step, from the newest checkpoint if there is one; return the last."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        model, settings = self.objective.model, self.settings
+        model.to(default_device(), self._precision())
+        optimizer = Optimizer(self.objective.trainable(), settings.optim)
+        begin = self._resume(optimizer)
+        model.modules().train()
+        with MetricLog(self.folder / "metrics.jsonl", keep_until_step=begin) as log:
+            if latest_checkpoint(self.folder) is None:
+                self._save(0, optimizer, hooks, log)
+            for step in range(begin, settings.num_steps):
+                self._step(step, optimizer, hooks, log)
+                if (step + 1) % settings.save_every == 0 or step + 1 == settings.num_steps:
+                    self._save(step + 1, optimizer, hooks, log)
+        return checkpoint_path(self.folder, settings.num_steps)
+
+    def _step(self, step: int, optimizer: Optimizer, hooks: Hooks, log: MetricLog) -> None:
+        begin = time.perf_counter()
+        waited = hooks.before_step(step) if hooks.before_step else {}
+        torch.manual_seed(self.settings.seed * 1_000_003 + step * 1009 + self.group.rank)
+        loss, scalars = self.objective.loss(step)
+        loss.backward()  # type: ignore[no-untyped-call]
+        share = self.settings.optim.warmup_share
+        factor = rate_factor(step, self.settings.num_steps, share)
+        norm = optimizer.step(factor, self.group)
+        row = {"loss": float(loss), **scalars, **waited, "gradient_norm": norm, "rate": factor}
+        row["step_seconds"] = time.perf_counter() - begin
+        if (step + 1) % self.settings.log_every == 0 and self.group.is_first:
+            log.write(step + 1, row)
+        if hooks.on_progress:
+            hooks.on_progress(step + 1, row)
+
+    def _save(self, step: int, optimizer: Optimizer, hooks: Hooks, log: MetricLog) -> None:
+        if hooks.measure:
+            log.write(step, hooks.measure(step))
+        path = checkpoint_path(self.folder, step)
+        if self.group.is_first:
+            save_checkpoint(
+                path, self.objective.model, step=step, inputs=self.inputs,
+                weights=optimizer.masters, extra=optimizer.state(),
+            )  # fmt: skip
+            prune(path.parent, keep=2)
+        self.group.wait()
+        if hooks.after_save:
+            hooks.after_save(step)
+
+    def _resume(self, optimizer: Optimizer) -> int:
+        path = latest_checkpoint(self.folder)
+        if path is None:
+            return 0
+        manifest = read_manifest(path)
+        if manifest.inputs != dict(self.inputs):
+            raise ArtifactError(
+                f"{self.folder} was trained from other inputs or settings than the run has now: "
+                "use a new --run, or delete this folder to train the stage again"
+            )
+        weights = load_file(path / "weights.safetensors")
+        optimizer.restore(weights, training_tensors(path))
+        return int(manifest.settings["step"])
+
+    def _precision(self) -> torch.dtype:
+        """Chosen once for a training: a resumed run must compute as the first one did."""
+        journal = Journal(self.folder / "journal.jsonl")
+        entry = journal.find("precision", 0)
+        if entry is None:
+            dtype = choose_precision(self.settings.precision)
+            entry = journal.write("precision", 0, chosen=precision_name(dtype))
+        return choose_precision(entry["chosen"])

@@ -1,0 +1,106 @@
+"""How do gradients move the weights?
+
+AdamW with linear warm-up and decay. Where a model computes in half precision, the optimiser
+keeps masters in single precision: an update is often smaller than the last bit of a bfloat16.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from realm.config import Settings
+from realm.models.checkpoint import unique_parameters
+from realm.training.distributed import ProcessGroup
+
+_UNDECAYED = ("bias", "layer_norm", "LayerNorm")
+
+
+class OptimSettings(Settings):
+    """Learning rate and its schedule, decay and clipping."""
+
+    learning_rate: float = 3e-5
+    embedder_learning_rate: float | None = None
+    """Rate of the retriever's half; `None` is the same as the reader's."""
+    warmup_share: float = 0.1
+    """Share of the steps over which the rate rises from zero."""
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-6
+
+
+class Optimizer:
+    """AdamW over the trainable parameters of a module, by name."""
+
+    def __init__(self, module: nn.Module, settings: OptimSettings) -> None:
+        self.settings = settings
+        self.parameters = {
+            name: parameter
+            for name, parameter in unique_parameters(module).items()
+            if parameter.requires_grad
+        }
+        self.masters = {
+            name: parameter.detach().float().clone() for name, parameter in self.parameters.items()
+        }
+        self._adam = torch.optim.AdamW(
+            [self._group(name) for name in self.masters],
+            lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon,
+            foreach=True,
+        )  # fmt: skip
+
+    def step(self, factor: float, group: ProcessGroup) -> float:
+        """Apply the gathered gradients at `factor` of the full rate; return their norm."""
+        for name, parameter in self.parameters.items():
+            gradient = parameter.grad
+            self.masters[name].grad = None if gradient is None else gradient.float()
+            parameter.grad = None
+        gradients = [m.grad for m in self.masters.values() if m.grad is not None]
+        group.average(gradients)
+        norm = nn.utils.clip_grad_norm_(self.masters.values(), self.settings.clip_norm)
+        for options in self._adam.param_groups:
+            options["lr"] = options["full_rate"] * factor
+        self._adam.step()
+        self._copy_to_model()
+        return float(norm)
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and step counts by name, for a checkpoint."""
+        tensors = {}
+        for name, master in self.masters.items():
+            for key, value in self._adam.state.get(master, {}).items():
+                tensors[f"{key}:{name}"] = torch.as_tensor(value)
+        return tensors
+
+    def restore(self, weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+        """Take masters and moments back from a checkpoint."""
+        for name, master in self.masters.items():
+            master.copy_(weights[name])
+        for label, value in state.items():
+            key, _, name = label.partition(":")
+            self._adam.state[self.masters[name]][key] = value.clone()
+        self._copy_to_model()
+
+    @torch.no_grad()
+    def _copy_to_model(self) -> None:
+        torch._foreach_copy_(list(self.parameters.values()), list(self.masters.values()))
+
+    def _group(self, name: str) -> dict[str, object]:
+        settings = self.settings
+        rate = settings.learning_rate
+        if name.startswith("embedder.") and settings.embedder_learning_rate is not None:
+            rate = settings.embedder_learning_rate
+        is_decayed = not any(part in name for part in _UNDECAYED)
+        return {
+            "params": [self.masters[name]],
+            "full_rate": rate,
+            "weight_decay": settings.weight_decay if is_decayed else 0.0,
+        }
+
+
+def rate_factor(step: int, num_steps: int, warmup_share: float) -> float:
+    """Linear warm-up, then linear decay to zero, as a share of the full rate."""
+    warmup = max(1, round(num_steps * warmup_share))
+    if step < warmup:
+        return (step + 1) / warmup
+    return max(0.0, (num_steps - step) / max(1, num_steps - warmup))

@@ -1,0 +1,81 @@
+"""What must survive a kill, so that a resumed training equals an uninterrupted one?
+
+All sampling is a function of (seed, step): the data position and the random state are the step
+number itself. What is left is the weights and moments (in checkpoints), and the choices that
+depended on the moment they were made: they stand in a journal, and a resumed run repeats them.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from realm.artifact import is_finished
+
+import shutil
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where a stage keeps the checkpoint of a step."""
+    return folder / "checkpoints" / f"step-{step:09d}"
+
+
+def steps_in(directory: Path) -> list[int]:
+    """Steps of the finished artifacts in a directory of checkpoints or snapshots, ascending."""
+    if not directory.is_dir():
+        return []
+    finished = (path for path in directory.glob("step-*") if is_finished(path))
+    return sorted(int(path.name.removeprefix("step-")) for path in finished)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest finished checkpoint of a stage."""
+    steps = steps_in(folder / "checkpoints")
+    return checkpoint_path(folder, steps[-1]) if steps else None
+
+
+def prune(directory: Path, *, keep: int) -> None:
+    """Remove all but the newest artifacts of a directory."""
+    for step in steps_in(directory)[:-keep]:
+        shutil.rmtree(directory / f"step-{step:09d}", ignore_errors=True)
+
+
+class Journal:
+    """Choices of a run by step, appended durably and read again on resume."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.entries: list[dict[str, Any]] = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    self.entries.append(json.loads(line))
+                except ValueError:
+                    break  # the torn last line of a killed run
+
+    def find(self, event: str, step: int) -> dict[str, Any] | None:
+        """The entry of an event at a step, if it was made before."""
+        for entry in self.entries:
+            if entry["event"] == event and entry["step"] == step:
+                return entry
+        return None
+
+    def latest(self, event: str, until_step: int) -> dict[str, Any] | None:
+        """The last entry of an event up to a step."""
+        found = [e for e in self.entries if e["event"] == event and e["step"] <= until_step]
+        return found[-1] if found else None
+
+    def last_step(self, event: str) -> int:
+        """The greatest step at which an event was journalled; -1 where there is none."""
+        return max((e["step"] for e in self.entries if e["event"] == event), default=-1)
+
+    def write(self, event: str, step: int, **facts: Any) -> dict[str, Any]:
+        """Append an entry and sync it to the disk before anything depends on it."""
+        entry = {"event": event, "step": step, **facts}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.entries.append(entry)
+        return entry

@@ -1,0 +1,81 @@
+"""What holds in every test: no network, shapes checked, and a small world to work in."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jaxtyping import install_import_hook
+from small_world import make_tokenizer, write_corpus, write_trunk
+from tokenizers import Tokenizer
+
+# Before anything of realm is imported: its annotated functions and records check their shapes.
+install_import_hook("realm", "shape_checks.check_shapes")
+# Libraries that would ask a server first go straight to their caches.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+_LOCAL = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _offline() -> Iterator[None]:
+    """Fail the test that opens a connection which leaves the machine."""
+
+    def guarded(connect: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse_or_connect(self: socket.socket, address: Any) -> Any:
+            is_local = self.family == socket.AF_UNIX or str(address[0]).startswith(_LOCAL)
+            if not is_local:
+                pytest.fail(f"a test tried to reach {address}: tests are offline")
+            return connect(self, address)
+
+        return refuse_or_connect
+
+    lookup = socket.getaddrinfo
+
+    def guarded_lookup(host: Any, *args: Any, **kwargs: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name and not name.startswith((*_LOCAL, "0.0.0.0")):
+            pytest.fail(f"a test looked up {name}: tests are offline")
+        return lookup(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
+        patch.setattr(socket, "getaddrinfo", guarded_lookup)
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `corpus.jsonl` and `trunk/`; read it, do not write into it."""
+    folder = tmp_path_factory.mktemp("small-world")
+    write_corpus(folder / "corpus.jsonl")
+    write_trunk(folder / "trunk", make_tokenizer())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus_source(small_world: Path) -> Path:
+    """Twelve short articles as JSON lines."""
+    return small_world / "corpus.jsonl"
+
+
+@pytest.fixture(scope="session")
+def trunk_folder(small_world: Path) -> Path:
+    """A tiny BERT without weights: two layers, 32 wide, reads 128 wordpieces."""
+    return small_world / "trunk"
+
+
+@pytest.fixture(scope="session")
+def tokenizer_file(trunk_folder: Path) -> Path:
+    """The `tokenizer.json` of the tiny trunk."""
+    return trunk_folder / "tokenizer.json"
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_file: Path) -> Tokenizer:
+    """The tokenizer of the tiny trunk."""
+    return Tokenizer.from_file(str(tokenizer_file))

@@ -1,0 +1,223 @@
+import bz2
+import gzip
+import json
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from realm.corpus.documents import Document, fingerprint_sources, read_documents
+from realm.errors import ResourceError, SourceError
+
+ROWS: list[dict[str, object]] = [
+    {"id": "a", "title": "First", "text": "One.\nTwo."},
+    {"id": 7, "title": "Second", "text": 'Said "no", \u00e9.'},
+]
+DOCUMENTS = [Document("a", "First", "One.\nTwo."), Document("7", "Second", 'Said "no", \u00e9.')]
+JSON_LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+CSV = 'id,title,text\na,First,"One.\nTwo."\n7,Second,"Said ""no"", \u00e9."\n'.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.jsonl", JSON_LINES),
+        ("d.jsonl", b"\xef\xbb\xbf" + JSON_LINES.replace(b"\n", b"\n\n")),
+        ("d.jsonl.gz", gzip.compress(JSON_LINES)),
+        ("d.jsonl.bz2", bz2.compress(JSON_LINES)),
+        ("d.jsonl.zst", zstandard.compress(JSON_LINES)),
+        ("D.JSONL", JSON_LINES),
+        ("d.csv", CSV),
+        ("d.csv.gz", gzip.compress(CSV)),
+        ("d.tsv", CSV.replace(b"a,First,", b"a\tFirst\t").replace(b"7,Second,", b"7\tSecond\t")
+         .replace(b"id,title,text", b"id\ttitle\ttext")),
+    ],
+)  # fmt: skip
+def test_tables_of_documents(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert list(read_documents([tmp_path / name])) == DOCUMENTS
+
+
+def test_parquet(tmp_path: Path) -> None:
+    rows = [{**row, "id": str(row["id"]), "extra": 1} for row in ROWS]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    assert list(read_documents([tmp_path / "d.parquet"])) == DOCUMENTS
+
+
+def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "x.txt").write_text("no")
+    (tmp_path / "b.txt").write_bytes(b"line\r\nnext ")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "sub" / "a.md").write_text("text\n\n## A *heading* ##\n# Other\n")
+    (tmp_path / "sub" / "c.jsonl").write_bytes(JSON_LINES)
+    (tmp_path / "a.html").write_text("<title> The\n page</title><p>Hello <b>wor</b>ld</p><p>Bye")
+    assert list(read_documents([str(tmp_path)])) == [
+        Document("a.html", "The page", "Hello world\n\nBye"),
+        Document("b.txt", "b", "line\r\nnext "),
+        Document("sub/a.md", "A *heading*", "text\n\n## A *heading* ##\n# Other\n"),
+        *DOCUMENTS,
+    ]
+
+
+def test_html_gives_what_a_reader_sees(tmp_path: Path) -> None:
+    page = """<!DOCTYPE html><html><head><title></title><style>p {}</style></head><body><!-- no -->
+      <script>no()</script><h1>Head</h1><p hidden>no</p>
+      <p>one &amp;
+         <i>t</i>wo<br>three</p><ul><li>x<li>y</ul>
+      <table><tr><td>1</td><td>2</td></tr></table><pre>a
+  b</pre></body></html>"""
+    (tmp_path / "p.htm").write_text(page)
+    (document,) = read_documents([tmp_path / "p.htm"])
+    assert document.title == "p"
+    assert document.text == "Head\n\none & two\n\nthree\n\nx\n\ny\n\n1 2\n\na\nb"
+
+
+def test_html_in_the_encoding_that_it_declares(tmp_path: Path) -> None:
+    page = '<meta charset="iso-8859-1"><p>caf\u00e9'.encode("latin-1")
+    (tmp_path / "p.html").write_bytes(page)
+    (document,) = read_documents([tmp_path / "p.html"])
+    assert document.text == "caf\u00e9"
+
+
+def test_half_a_surrogate_becomes_a_replacement_character(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"id": "a", "title": null, "text": "x\\ud800y"}')
+    assert list(read_documents([tmp_path / "d.jsonl"])) == [Document("a", "", "x\ufffdy")]
+
+
+BAD_FILES = [
+    ("d.jsonl", JSON_LINES + b"{", r"d.jsonl, line 3: not valid JSON"),
+    ("d.jsonl", b"\n[1]", r"line 2: not a JSON object"),
+    ("d.jsonl", b'{"id": "a", "text": ""}', r"line 1: there is no 'title'"),
+    ("d.jsonl", b'{"id": null, "title": "", "text": ""}', r"line 1: the id is None"),
+    ("d.jsonl", b'{"id": true, "title": "", "text": ""}', r"line 1: the id is True"),
+    ("d.jsonl", b'{"id": "a", "title": "", "text": [1]}', r"line 1: 'text' is of type list"),
+    ("d.jsonl", JSON_LINES + b'{"\xff', r"line 3: byte 2 is not UTF-8"),
+    ("d.jsonl", JSON_LINES + JSON_LINES, r"d.jsonl: the document id 'a' occurs twice"),
+    ("d.jsonl", b"", r"d.jsonl holds no documents"),
+    ("d.jsonl.gz", gzip.compress(JSON_LINES)[:-12], r"d.jsonl.gz cannot be read"),
+    ("d.jsonl.gz", b"plain", r"d.jsonl.gz cannot be read"),
+    ("d.jsonl.bz2", bz2.compress(JSON_LINES)[:-12], r"d.jsonl.bz2 cannot be read"),
+    ("d.jsonl.zst", b"plain", r"d.jsonl.zst cannot be read"),
+    ("d.csv", b"id,title\na,b\n", r"line 2: there is no 'text'"),
+    ("d.csv", b'id,title,text\na,b,"c" d\n', r"line 2: not valid CSV"),
+    ("d.csv", b"id,title,text\na,b,\xff\n", r"line 2: byte 4 is not UTF-8"),
+    ("d.parquet", b"nothing", r"not a readable Parquet file"),
+    ("d.txt", b"one\ntwo \xff", r"d.txt, line 2: byte 8 is not UTF-8"),
+    ("d.html", b"<p>\xff", r"d.html, line 1: byte 3 is not UTF-8"),
+    ("d.xml", b"<mediawiki><page>", r"not a complete MediaWiki dump"),
+    ("d.png", b"", r"d.png is of an unknown kind"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=message) as caught:
+        list(read_documents([tmp_path / name]))
+    assert "\n" not in str(caught.value)
+
+
+def test_parquet_without_a_column(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a"], "text": ["b"]}), tmp_path / "d.parquet")
+    with pytest.raises(SourceError, match="no column 'title'"):
+        list(read_documents([tmp_path / "d.parquet"]))
+
+
+def test_missing_and_empty_sources(tmp_path: Path) -> None:
+    for read in (lambda s: list(read_documents(s)), fingerprint_sources):
+        with pytest.raises(SourceError, match="there is no file or folder"):
+            read([tmp_path / "nowhere"])
+        with pytest.raises(SourceError, match="holds no documents"):
+            read([tmp_path])
+    with pytest.raises(SourceError, match="no sources"):
+        list(read_documents([]))
+
+
+def test_the_same_id_in_two_sources(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(name)
+    with pytest.raises(SourceError, match=r"two: the document id 'a.txt' occurs twice"):
+        list(read_documents([tmp_path / "one", tmp_path / "two"]))
+
+
+def test_fingerprints_follow_content_and_not_place(tmp_path: Path) -> None:
+    prints = []
+    for place, content in (("x", "a"), ("y", "a"), ("z", "b")):
+        (tmp_path / place / "docs").mkdir(parents=True)
+        (tmp_path / place / "docs" / "d.txt").write_text(content)
+        prints.append(fingerprint_sources([tmp_path / place / "docs", "hub:some/name"]))
+    assert prints[0] == prints[1] != prints[2]
+    assert list(prints[0]) == ["source 0: docs", "source 1: hub:some/name"]
+
+
+def module(name: str, **members: Any) -> types.ModuleType:
+    made = types.ModuleType(name)
+    made.__dict__.update(members)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments"),
+    [
+        ("hub:org/name", ("org/name", None, "train")),
+        ("hub:org/name:dev", ("org/name", None, "dev")),
+        ("hub:org/name:en:dev", ("org/name", "en", "dev")),
+    ],
+)
+def test_hub(monkeypatch: pytest.MonkeyPatch, source: str, arguments: tuple[object, ...]) -> None:
+    def load(name: str, configuration: str | None, *, split: str, streaming: bool) -> list[Any]:
+        assert streaming
+        assert (name, configuration, split) == arguments
+        return ROWS
+
+    monkeypatch.setitem(sys.modules, "datasets", module("datasets", load_dataset=load))
+    assert list(read_documents([source])) == DOCUMENTS
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def function(*_: object, **__: object) -> Any:
+        raise error
+
+    return function
+
+
+def test_hub_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ResourceError, match=r"realm-lm\[hub\]"):
+        list(read_documents(["hub:x"]))
+    broken = module("datasets", load_dataset=raising(ValueError("offline\nnow")))
+    monkeypatch.setitem(sys.modules, "datasets", broken)
+    with pytest.raises(SourceError, match="cannot read hub:x: offline now"):
+        list(read_documents(["hub:x"]))
+    rows = module("datasets", load_dataset=lambda *_, **__: [{"id": 1, "text": ""}])
+    monkeypatch.setitem(sys.modules, "datasets", rows)
+    with pytest.raises(SourceError, match="row 1: there is no 'title'"):
+        list(read_documents(["hub:x"]))
+
+
+def test_office_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d.pdf").write_bytes(b"%PDF")
+    converter = types.SimpleNamespace(
+        convert=lambda path: types.SimpleNamespace(text_content=f"# Of {Path(path).name}\nText")
+    )
+    monkeypatch.setitem(
+        sys.modules, "markitdown", module("markitdown", MarkItDown=lambda: converter)
+    )
+    (document,) = read_documents([tmp_path])
+    assert document == Document("d.pdf", "Of d.pdf", "# Of d.pdf\nText")
+
+    converter.convert = raising(ValueError("no\npages"))
+    with pytest.raises(SourceError, match=r"d.pdf cannot be converted: no pages"):
+        list(read_documents([tmp_path]))
+    monkeypatch.setitem(sys.modules, "markitdown", None)
+    with pytest.raises(ResourceError, match=r"realm-lm\[documents\]"):
+        list(read_documents([tmp_path]))

@@ -1,0 +1,185 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from realm.config import read_settings
+from realm.corpus.documents import Document
+from realm.corpus.passages import (
+    MAX_PASSAGE_CHARACTERS,
+    CorpusSettings,
+    PassageCut,
+    cut_documents,
+    cut_passages,
+    normalise,
+)
+from realm.errors import SettingError
+
+WORDS = ["[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz0123456789.,!?-'"]
+PIECES = [*WORDS, *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789")]
+SMALL = CorpusSettings(passage_tokens=16)  # a body of 13 tokens where there is no title
+
+
+def wordpiece() -> Tokenizer:
+    vocabulary = {piece: i for i, piece in enumerate(PIECES)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def byte_level() -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def check(document: Document, passages: list[PassageCut], budget: int) -> None:
+    """What holds for every passage of every document."""
+    end = 0
+    for passage in passages:
+        source = document.text[passage.source_start : passage.source_end]
+        assert passage.source_start >= end
+        assert normalise(source).text == passage.text
+        assert 0 < len(passage.token_ids) <= budget
+        assert passage.sentence_ends[-1] == len(passage.token_ids)
+        assert (np.diff(passage.sentence_ends, prepend=0) > 0).all()
+        assert len(passage.token_ids) == len(passage.token_starts) == len(passage.token_ends)
+        assert (passage.token_starts >= 0).all()
+        assert (passage.token_starts <= passage.token_ends).all()
+        assert passage.token_ends.max() <= len(passage.text) <= MAX_PASSAGE_CHARACTERS
+        end = passage.source_end
+
+
+def test_normalise_by_hand() -> None:
+    text = normalise(" \n a  b\u00a0\tc\r\nd ")
+    assert text.text == "a b c d"
+    assert [text.source_offset(i) for i in range(7)] == [3, 4, 6, 7, 9, 10, 12]
+    assert text.source_offset(7) == 13  # the end of the text, not of the source
+    assert text.source_span(2, 5) == (6, 10)
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n\t "])
+def test_nothing_remains_of_white_space(empty: str) -> None:
+    assert normalise(empty).text == ""
+
+
+@given(st.text(alphabet="ab \n\t\u00a0\u2003\x1c\u00e9", max_size=40))
+def test_normalised_characters_stand_where_the_map_says(source: str) -> None:
+    text = normalise(source)
+    assert text.text == " ".join(source.split())
+    assert normalise(text.text).text == text.text
+    for offset, character in enumerate(text.text):
+        original = source[text.source_offset(offset)]
+        assert original == character or (character == " " and original.isspace())
+
+
+def test_whole_sentences_are_packed_greedily() -> None:
+    # Five tokens each, 13 - 1 fit beside a title of one token: two sentences, two, one.
+    text = "Aa bb. Cc  dd.\nEe ff. Gg hh. Ii jj."
+    passages = cut_passages(Document("d", "t", text), wordpiece(), SMALL)
+    assert [p.text for p in passages] == ["Aa bb. Cc dd.", "Ee ff. Gg hh.", "Ii jj."]
+    assert [text[p.source_start : p.source_end] for p in passages] == [
+        "Aa bb. Cc  dd.",
+        "Ee ff. Gg hh.",
+        "Ii jj.",
+    ]
+    assert passages[0].sentence_ends.tolist() == [5, 10]
+    first = [passages[0].text[s:e] for s, e in zip(*spans(passages[0]), strict=True)]
+    assert first == ["A", "a", "b", "b", ".", "C", "c", "d", "d", "."]
+
+
+def spans(passage: PassageCut) -> tuple[list[int], list[int]]:
+    return passage.token_starts.tolist(), passage.token_ends.tolist()
+
+
+def test_the_title_takes_a_third_at_most() -> None:
+    cut = cut_documents([Document("d", "abcdefghijklm", "Aa bb cc dd ee ff.")], wordpiece(), SMALL)
+    assert len(cut[0].title_token_ids) == 16 // 3
+    assert max(len(p.token_ids) for p in cut[0].passages) <= 16 - 3 - 16 // 3
+
+
+def test_a_long_sentence_is_split_between_words() -> None:
+    document = Document("d", "", "abcd efgh ijkl mnop qrst uvwx.")
+    passages = cut_passages(document, wordpiece(), SMALL)
+    assert [p.text for p in passages] == ["abcd efgh ijkl", "mnop qrst uvwx."]
+    check(document, passages, 13)
+
+
+def test_a_long_word_is_split_inside() -> None:
+    document = Document("d", "", "abcdefghijklmnopqrstuvwxyz")
+    passages = cut_passages(document, wordpiece(), SMALL)
+    assert [p.text for p in passages] == ["abcdefghijklm", "nopqrstuvwxyz"]
+    check(document, passages, 13)
+
+
+@pytest.mark.parametrize("text", ["", "  \n ", "\x00\x01"])
+def test_text_without_tokens_gives_no_passage(text: str) -> None:
+    assert cut_passages(Document("d", "Title", text), wordpiece(), SMALL) == []
+
+
+def test_blank_lines_and_list_items_end_sentences() -> None:
+    text = "History\n\nIt began.\n- one\n- two"
+    (passage,) = cut_passages(Document("d", "", text), wordpiece(), CorpusSettings())
+    assert passage.text == "History It began. - one - two"
+    assert len(passage.sentence_ends) == 4
+
+
+def test_text_without_words_keeps_to_the_limits_of_the_offsets() -> None:
+    text = "Before. " + "x" * 150_000 + " After it. " + "\u200b" * 70_000 + "End."
+    document = Document("d", "", text)
+    check(document, cut_passages(document, wordpiece(), CorpusSettings()), 285)
+
+
+def test_tokens_are_those_of_the_passage_text() -> None:
+    text = "Caf\u00e9 na\u00efve 3,5!  It's U.S. style. " * 9
+    tokenizer = wordpiece()
+    passages = cut_passages(Document("d", "T", text), tokenizer, CorpusSettings(passage_tokens=90))
+    for passage in passages:
+        encoding = tokenizer.encode(passage.text, add_special_tokens=False)
+        assert passage.token_ids.tolist() == encoding.ids
+        assert list(zip(*spans(passage), strict=True)) == encoding.offsets
+
+
+def test_tokens_of_bytes_do_not_cover_the_space_before_a_word() -> None:
+    document = Document("d", "", "Ab cd. Ef \U0001f600 gh.")
+    tokenizer = byte_level()
+    (passage,) = cut_passages(document, tokenizer, CorpusSettings())
+    assert tokenizer.decode(passage.token_ids.tolist()) == "Ab cd. Ef \U0001f600 gh."
+    covered = [passage.text[s:e] for s, e in zip(*spans(passage), strict=True)]
+    assert " " not in {text for text in covered if len(text) > 1}
+    check(document, [passage], 285)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.text(alphabet="abC .!?\n\t-\u00e9\u4e2d\u3002\u200b\U0001f600", max_size=150),
+    st.sampled_from([wordpiece(), byte_level()]),
+)
+def test_passages_are_slices_of_their_document(text: str, tokenizer: Tokenizer) -> None:
+    document = Document("d", "", text)
+    passages = cut_passages(document, tokenizer, SMALL)
+    if tokenizer.token_to_id("[UNK]") is not None:  # bytes of one character can be torn apart
+        check(document, passages, 13)
+    num_tokens = len(tokenizer.encode(normalise(text).text, add_special_tokens=False))
+    assert sum(len(p.token_ids) for p in passages) >= bool(num_tokens)
+
+
+def test_many_documents_are_cut_as_one_by_one() -> None:
+    documents = [Document(str(i), f"t {i}", "Aa bb. Cc dd. " * i) for i in range(6)]
+    tokenizer = wordpiece()
+    together = cut_documents(documents, tokenizer, SMALL)
+    alone = [cut_passages(document, tokenizer, SMALL) for document in documents]
+    assert [[p.text for p in cut.passages] for cut in together] == [
+        [p.text for p in passages] for passages in alone
+    ]
+
+
+def test_settings_refuse_what_cannot_work() -> None:
+    with pytest.raises(SettingError, match="passage_tokens"):
+        read_settings(CorpusSettings, {"passage_tokens": 3}, origin=str(Path("recipe.toml")))

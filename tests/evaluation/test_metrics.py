@@ -1,0 +1,136 @@
+import math
+import os
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from realm.evaluation.metrics import (
+    contains_answer,
+    exact_match,
+    f1,
+    is_correct,
+    normalise_answer,
+    paired_bootstrap,
+    regex_match,
+)
+from realm.examples.question import Question, read_questions
+
+
+@pytest.mark.parametrize(
+    ("text", "normalised"),
+    [
+        ("The Beatles!", "beatles"),
+        ("  a   cat \n sat ", "cat sat"),
+        ("U.S.A.", "usa"),
+        ("Theatre an hour", "theatre hour"),
+        ("rock-n-roll", "rocknroll"),
+        ("Zo\u00eb", "zoe\u0308"),
+        ("Zoe\u0308", "zoe\u0308"),
+        ("A", ""),
+        ("\u201cquoted\u201d", "\u201cquoted\u201d"),
+    ],
+)
+def test_normalisation_table(text: str, normalised: str) -> None:
+    assert normalise_answer(text) == normalised
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=40))
+def test_normalised_text_has_single_spaces_and_no_punctuation(text: str) -> None:
+    once = normalise_answer(text)
+    assert once == " ".join(once.split())
+    assert once == once.translate(str.maketrans("", "", string.punctuation))
+
+
+def test_exact_match() -> None:
+    assert exact_match("the Eiffel Tower.", ["Paris", "Eiffel tower"])
+    assert not exact_match("Eiffel", ["Eiffel Tower"])
+    assert not exact_match("Eiffel", [])
+
+
+def test_f1_by_hand() -> None:
+    # 2 common words, 3 predicted, 4 expected: precision 2/3, recall 1/2.
+    assert f1("big red dog", ["red dog house roof"]) == pytest.approx(4 / 7)
+    assert f1("red red", ["red"]) == pytest.approx(2 / 3)
+    assert f1("dog", ["cat", "dog"]) == 1.0
+    assert f1("", ["cat"]) == 0.0
+    assert f1("cat", ["the"]) == 0.0
+    assert f1("a", ["the"]) == 1.0
+    assert f1("cat", []) == 0.0
+
+
+def test_regex_rule_is_anchored_at_the_start() -> None:
+    assert regex_match("new  york", [r"New\s+York"])
+    assert regex_match("New York City", ["nothing", "New York"])
+    assert not regex_match("in New York", ["New York"])
+    assert not regex_match("anything", ["(unclosed"])
+
+
+def test_questions_choose_their_rule() -> None:
+    assert is_correct("1969 or so", Question("when?", (r"19\d\d",), is_regex=True))
+    assert not is_correct("1969 or so", Question("when?", ("1969",)))
+
+
+def test_contains_answer_respects_words() -> None:
+    question = Question("q", ("the New York", "cat"))
+    assert contains_answer("He moved to New York, they say.", "", question)
+    assert contains_answer("Nothing", "A Cat", question)
+    assert not contains_answer("A new Yorkshire concatenation", "category", question)
+    assert not contains_answer("New", "York", question)
+    assert not contains_answer("any text", "", Question("q", ("the", "!")))
+
+
+def test_contains_answer_searches_regular_expressions() -> None:
+    question = Question("q", ("(broken", r"Sept?(ember)?"), is_regex=True)
+    assert contains_answer("It is in september.", "", question)
+    assert contains_answer("x", "Sep", question)
+    assert not contains_answer("It is in May.", "", question)
+
+
+def test_real_patterns_compile_without_warnings() -> None:
+    file = Path(os.environ.get("REALM_DATA", "../shared/data")) / "openqa/curatedtrec-train.jsonl"
+    if not file.is_file():
+        pytest.skip("REALM_DATA is absent")
+    assert not any(is_correct("\0", question) for question in read_questions(file))
+
+
+def test_bootstrap_estimates_the_difference() -> None:
+    interval = paired_bootstrap([1, 1, 0, 1], [0, 1, 0, 0], num_resamples=2000)
+    assert interval.estimate == 0.5
+    assert interval.low == 0.0
+    assert interval.high == 1.0
+    assert paired_bootstrap([1, 0], [1, 0]) == paired_bootstrap([0, 0], [0, 0])
+
+
+def test_bootstrap_agrees_with_the_normal_interval() -> None:
+    generator = np.random.default_rng(1)
+    first, second = generator.normal(0.3, 1, 400), generator.normal(0.0, 1, 400)
+    interval = paired_bootstrap(list(first), list(second))
+    error = float((first - second).std()) / math.sqrt(400)
+    assert interval.low == pytest.approx(interval.estimate - 1.96 * error, abs=0.02)
+    assert interval.high == pytest.approx(interval.estimate + 1.96 * error, abs=0.02)
+
+
+def test_clusters_of_equal_questions_widen_the_interval() -> None:
+    generator = np.random.default_rng(2)
+    scores = list(np.repeat(generator.integers(0, 2, 30), 10).astype(float))
+    zeros, clusters = [0.0] * 300, [str(i // 10) for i in range(300)]
+    apart = paired_bootstrap(scores, zeros)
+    together = paired_bootstrap(scores, zeros, clusters=clusters)
+    ratio = (together.high - together.low) / (apart.high - apart.low)
+    assert ratio == pytest.approx(math.sqrt(10), rel=0.15)
+    one_by_one = paired_bootstrap(scores, zeros, clusters=[f"{i:03}" for i in range(300)])
+    assert one_by_one == apart
+
+
+def test_bootstrap_refuses_scores_that_do_not_pair() -> None:
+    with pytest.raises(ValueError, match="length"):
+        paired_bootstrap([], [])
+    with pytest.raises(ValueError, match="length"):
+        paired_bootstrap([1.0, 0.0], [1.0])
+    with pytest.raises(ValueError, match="length"):
+        paired_bootstrap([1.0], [1.0], clusters=["a", "b"])
