@@ -4,12 +4,17 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
-from small_world import make_tokenizer, write_corpus, write_trunk
 from tokenizers import Tokenizer
+
+from small_world import make_tokenizer, write_corpus, write_trunk
+
+if TYPE_CHECKING:
+    from realm.models.checkpoint import Model
 
 # Before anything of realm is imported: its annotated functions and records check their shapes.
 install_import_hook("realm", "shape_checks.check_shapes")
@@ -79,3 +84,19 @@ def tokenizer_file(trunk_folder: Path) -> Path:
 def tokenizer(tokenizer_file: Path) -> Tokenizer:
     """The tokenizer of the tiny trunk."""
     return Tokenizer.from_file(str(tokenizer_file))
+
+
+@pytest.fixture
+def small_model(trunk_folder: Path) -> "Model":
+    """A model on the tiny trunk, always with the same random weights; tests may change it."""
+    from realm.examples.packing import PackingSettings
+    from realm.models.checkpoint import new_model
+    from realm.models.embedder import EmbedderSettings
+    from realm.models.reader import ReaderSettings
+
+    torch.manual_seed(0)
+    return new_model(
+        EmbedderSettings(trunk=str(trunk_folder), projection_width=16),
+        ReaderSettings(trunk=str(trunk_folder), span_width=24, max_answer_tokens=4),
+        PackingSettings(query_tokens=32, passage_tokens=64),
+    )

@@ -13,9 +13,7 @@ from jaxtyping import AbstractArray
 
 def check_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
     """The type checker that jaxtyping's import hook puts around every function of realm."""
-    hints = {
-        name: hint for name, hint in function.__annotations__.items() if names_a_shape(hint)
-    }
+    hints = {name: hint for name, hint in function.__annotations__.items() if names_a_shape(hint)}
     if not hints:
         return function
     function.__annotations__ = hints

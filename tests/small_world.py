@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-# Facts that stand in two articles or more let one passage help to fill a gap in another:
-# 3 May 1871 (Lomvar bridge, Ida Renquist), 1894 (Orsk observatory, comet), Tavil (port, cheese, poet).
+# Most facts stand in two articles or more, so that one passage helps to fill a gap in another:
+# 3 May 1871 (the bridge, its engineer, the queen), 1894 (the observatory, the comet), Tavil.
 ARTICLES: dict[str, str] = {
     "Ida Renquist": (
         "Ida Renquist was an engineer from Lomvar. She was born in Tavil on 9 June 1838. "

@@ -13,10 +13,11 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "realm"
 # The order in which data passes through; a room may use its own stage and those before it.
-STAGES = (
-    "errors artifact config metric_log corpus spans examples models index retrieval training "
-    "pretraining openqa evaluation serving experiment demo cli"
-).split()
+STAGES = [
+    *("errors", "artifact", "config", "metric_log", "stopwatch"),
+    *("corpus", "spans", "examples", "models", "index", "retrieval", "training", "pretraining"),
+    *("openqa", "evaluation", "serving", "experiment", "stages", "demo", "cli"),
+]
 BANNED_NAMES = {"utils", "common", "base", "core", "misc", "helpers", "types", "tools"}
 # Nothing that runs code when it is read: names of modules, and of calls with their module.
 PICKLING_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

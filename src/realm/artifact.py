@@ -80,7 +80,9 @@ def open_artifact(path: Path, kind: str) -> Manifest:
     for name, facts in manifest.files.items():
         file = path / name
         if not file.is_file() or file.stat().st_size != facts["bytes"]:
-            raise ArtifactError(f"{file} is missing or cut short: delete {path} and run its stage again")
+            raise ArtifactError(
+                f"{file} is missing or cut short: delete {path} and run its stage again"
+            )
     return manifest
 
 
@@ -88,7 +90,9 @@ def read_manifest(path: Path) -> Manifest:
     """Read what an artifact says of itself, without looking at its files."""
     file = path / MANIFEST
     if not file.is_file():
-        raise ArtifactError(f"there is no finished artifact at {path}: run the stage that makes it first")
+        raise ArtifactError(
+            f"there is no finished artifact at {path}: run the stage that makes it first"
+        )
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         version = facts.pop("format_version")
@@ -116,7 +120,9 @@ def verify(path: Path) -> int:
     for name, facts in manifest.files.items():
         file = path / name
         if not file.is_file() or _checksum(file) != facts["sha256"]:
-            raise ArtifactError(f"{file} differs from its checksum: delete {path} and run its stage again")
+            raise ArtifactError(
+                f"{file} differs from its checksum: delete {path} and run its stage again"
+            )
     return len(manifest.files)
 
 

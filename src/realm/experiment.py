@@ -28,6 +28,7 @@ from realm.spans.annotate import SpanSettings
 from realm.training.loop import LoopSettings
 
 _RECIPES = Path(__file__).parent / "recipes"
+_DEMO = Path(__file__).parent / "demo"
 
 
 class PackingChoices(Settings):
@@ -107,9 +108,9 @@ def with_overrides(experiment: Experiment, assignments: Sequence[str]) -> Experi
 
 
 def expand(path: str) -> str:
-    """Fill in `${REALM_DATA}`, where the data for experiments lies."""
+    """Fill in `${REALM_DATA}`, where data for experiments lies, and `${REALM_DEMO}`, which ships."""
     data = os.environ.get("REALM_DATA", "../shared/data")
-    return path.replace("${REALM_DATA}", data)
+    return path.replace("${REALM_DATA}", data).replace("${REALM_DEMO}", str(_DEMO))
 
 
 def _find_recipe(name: str) -> Path:

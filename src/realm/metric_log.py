@@ -13,15 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from realm.artifact import write_atomically
+
 
 class MetricLog:
     """Appends scalars by step to a JSON-lines file, and to TensorBoard where it is installed."""
 
     def __init__(self, path: Path, *, keep_until_step: int) -> None:
         """Open the log; lines after `keep_until_step` are dropped, they will be written again."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_metrics(path) if row["step"] <= keep_until_step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._stream = path.open("a", encoding="utf-8")
         self._board = _open_tensorboard(path.parent / "tensorboard", purge_step=keep_until_step + 1)
 
@@ -69,7 +70,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def _storable(value: float | int | str) -> float | int | str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return round(value, 6) if isinstance(value, float) else value
+    # Seven digits are all that single precision has; small numbers keep theirs.
+    return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
 def _open_tensorboard(directory: Path, *, purge_step: int) -> Any:

@@ -21,11 +21,13 @@ from realm.examples.question import Question, read_questions
 from realm.experiment import Experiment, expand
 from realm.index.encode import pool_sample
 from realm.index.snapshot import Snapshot, write_snapshot
+from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
 from realm.models.checkpoint import Model, load_model, new_model, save_checkpoint
 from realm.models.embedder import start_projection_from_principal_components
 from realm.models.precision import choose_precision, default_device
 from realm.models.trunk import locate_trunk
 from realm.openqa.answerer import Answerer, open_answerer
+from realm.openqa.finetune import select_questions
 from realm.openqa.objective import OpenQaObjective
 from realm.pretraining.reading import ReadingObjective, ReadingPairs, mine_reading_pairs
 from realm.pretraining.run import pretrain
@@ -77,6 +79,11 @@ class Run:
             raise ArtifactError(f"{file} is damaged: write it again with --recipe") from error
         return cls(path, read_settings(Experiment, values, origin=str(file)), progress)
 
+    @staticmethod
+    def is_run(path: Path) -> bool:
+        """Whether a run was begun at that path."""
+        return (path / _RECIPE).is_file()
+
     def save_recipe(self) -> None:
         """Keep the settings in the run, so that later commands need no recipe."""
         text = self.experiment.model_dump_json(indent=1)
@@ -107,7 +114,10 @@ class Run:
             return SpanStore.open(path)
         with self._stage("spans", "passages tagged", len(store)) as advance:
             return annotate(
-                store, path, settings=self.experiment.spans, on_progress=lambda done: advance(done, "")
+                store,
+                path,
+                settings=self.experiment.spans,
+                on_progress=lambda done: advance(done, ""),
             )
 
     def lexical(self) -> LexicalIndex:
@@ -153,9 +163,7 @@ class Run:
 
         def objective() -> Objective:
             model, store = load_model(first), self.corpus()
-            return InverseClozeObjective(
-                model, store, settings.objective, seed=settings.loop.seed
-            )
+            return InverseClozeObjective(model, store, settings.objective, seed=settings.loop.seed)
 
         return self._train("warm-start-embedder", folder, objective, settings.loop, inputs)
 
@@ -213,8 +221,9 @@ class Run:
         def objective() -> Objective:
             model = load_model(first)
             model.embedder = model.embedder.with_own_query_tower()
+            questions = self._questions_to_learn_from(model, snapshot)
             return OpenQaObjective(
-                model, self.corpus(), snapshot, self.train_questions(), settings.objective,
+                model, self.corpus(), snapshot, questions, settings.objective,
                 seed=settings.loop.seed, index_settings=self.experiment.index,
             )  # fmt: skip
 
@@ -224,7 +233,11 @@ class Run:
 
     def checkpoint(self, name: str) -> Path:
         """The finished checkpoint of that name, without training anything."""
-        folders = {"warm-start": "warm-start/reader", "pretrain": "pretrain", "finetune": "finetune"}
+        folders = {
+            "warm-start": "warm-start/reader",
+            "pretrain": "pretrain",
+            "finetune": "finetune",
+        }
         path = (
             self.path / "start" / "checkpoint"
             if name == "start"
@@ -254,13 +267,26 @@ class Run:
             snapshot = Snapshot.open(path, store)
             if snapshot.checkpoint == fingerprint:
                 return snapshot
+        model = load_model(checkpoint).to(default_device(), choose_precision("auto"))
+        vectors = self._trunk_vectors(model) if name in ("start", "warm-start") else None
         with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
-            model = load_model(checkpoint).to(default_device(), choose_precision("auto"))
             return write_snapshot(
-                path, model, store, checkpoint=fingerprint,
+                path, model, store, checkpoint=fingerprint, vectors=vectors,
                 step=int(read_manifest(checkpoint).settings["step"]),
                 on_progress=lambda done: advance(done, ""),
             )  # fmt: skip
+
+    def _trunk_vectors(self, model: Model) -> TrunkVectors | None:
+        """Kept where the warm start leaves the trunk alone: two snapshots for one embedding."""
+        if self.experiment.warm_start.embedder.objective.trains == "all":
+            return None
+        path, store = self.path / "start" / "trunk-vectors", self.corpus()
+        if is_finished(path):
+            return TrunkVectors.open(path, store)
+        with self._stage("trunk-vectors", "passages embedded", len(store)) as advance:
+            return write_trunk_vectors(
+                path, model, store, on_progress=lambda done: advance(done, "")
+            )
 
     def answerer(self, name: str = "") -> Answerer:
         """The object that answers, with the furthest checkpoint or the named one."""
@@ -278,6 +304,17 @@ class Run:
         if not files:
             raise SettingError("no questions: name them with --set 'train_questions=[\"FILE\"]'")
         return [question for file in files for question in read_questions(Path(expand(file)))]
+
+    def _questions_to_learn_from(self, model: Model, snapshot: Snapshot) -> list[Question]:
+        """Those of the training questions that this corpus can answer, and a few others."""
+        questions, settings = self.train_questions(), self.experiment.finetune
+        index = snapshot.index(self.experiment.index)
+        with self._progress("questions looked up", len(questions)) as advance:
+            return select_questions(
+                model, self.corpus(), index, questions,
+                unanswered_share=settings.objective.unanswered_share, seed=settings.loop.seed,
+                on_progress=lambda done: advance(done, ""),
+            )  # fmt: skip
 
     # -- plumbing -------------------------------------------------------------------------
 

@@ -141,6 +141,18 @@ def test_missing_and_empty_sources(tmp_path: Path) -> None:
         list(read_documents([]))
 
 
+def test_a_file_that_fails_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d.txt").write_text("text")
+    failing = raising(OSError("input/output error"))
+    monkeypatch.setattr(Path, "open", failing)
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    for read in (lambda s: list(read_documents(s)), fingerprint_sources):
+        with pytest.raises(SourceError, match=r"d.txt cannot be read \(input/output error\)"):
+            read([tmp_path / "d.txt"])
+
+
 def test_the_same_id_in_two_sources(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from spelling import spelling_tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from realm.config import read_settings
 from realm.corpus.documents import Document
@@ -18,17 +19,7 @@ from realm.corpus.passages import (
 )
 from realm.errors import SettingError
 
-WORDS = ["[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz0123456789.,!?-'"]
-PIECES = [*WORDS, *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789")]
 SMALL = CorpusSettings(passage_tokens=16)  # a body of 13 tokens where there is no title
-
-
-def wordpiece() -> Tokenizer:
-    vocabulary = {piece: i for i, piece in enumerate(PIECES)}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return tokenizer
 
 
 def byte_level() -> Tokenizer:
@@ -82,7 +73,7 @@ def test_normalised_characters_stand_where_the_map_says(source: str) -> None:
 def test_whole_sentences_are_packed_greedily() -> None:
     # Five tokens each, 13 - 1 fit beside a title of one token: two sentences, two, one.
     text = "Aa bb. Cc  dd.\nEe ff. Gg hh. Ii jj."
-    passages = cut_passages(Document("d", "t", text), wordpiece(), SMALL)
+    passages = cut_passages(Document("d", "t", text), spelling_tokenizer(), SMALL)
     assert [p.text for p in passages] == ["Aa bb. Cc dd.", "Ee ff. Gg hh.", "Ii jj."]
     assert [text[p.source_start : p.source_end] for p in passages] == [
         "Aa bb. Cc  dd.",
@@ -99,33 +90,35 @@ def spans(passage: PassageCut) -> tuple[list[int], list[int]]:
 
 
 def test_the_title_takes_a_third_at_most() -> None:
-    cut = cut_documents([Document("d", "abcdefghijklm", "Aa bb cc dd ee ff.")], wordpiece(), SMALL)
+    cut = cut_documents(
+        [Document("d", "abcdefghijklm", "Aa bb cc dd ee ff.")], spelling_tokenizer(), SMALL
+    )
     assert len(cut[0].title_token_ids) == 16 // 3
     assert max(len(p.token_ids) for p in cut[0].passages) <= 16 - 3 - 16 // 3
 
 
 def test_a_long_sentence_is_split_between_words() -> None:
     document = Document("d", "", "abcd efgh ijkl mnop qrst uvwx.")
-    passages = cut_passages(document, wordpiece(), SMALL)
+    passages = cut_passages(document, spelling_tokenizer(), SMALL)
     assert [p.text for p in passages] == ["abcd efgh ijkl", "mnop qrst uvwx."]
     check(document, passages, 13)
 
 
 def test_a_long_word_is_split_inside() -> None:
     document = Document("d", "", "abcdefghijklmnopqrstuvwxyz")
-    passages = cut_passages(document, wordpiece(), SMALL)
+    passages = cut_passages(document, spelling_tokenizer(), SMALL)
     assert [p.text for p in passages] == ["abcdefghijklm", "nopqrstuvwxyz"]
     check(document, passages, 13)
 
 
 @pytest.mark.parametrize("text", ["", "  \n ", "\x00\x01"])
 def test_text_without_tokens_gives_no_passage(text: str) -> None:
-    assert cut_passages(Document("d", "Title", text), wordpiece(), SMALL) == []
+    assert cut_passages(Document("d", "Title", text), spelling_tokenizer(), SMALL) == []
 
 
 def test_blank_lines_and_list_items_end_sentences() -> None:
     text = "History\n\nIt began.\n- one\n- two"
-    (passage,) = cut_passages(Document("d", "", text), wordpiece(), CorpusSettings())
+    (passage,) = cut_passages(Document("d", "", text), spelling_tokenizer(), CorpusSettings())
     assert passage.text == "History It began. - one - two"
     assert len(passage.sentence_ends) == 4
 
@@ -133,12 +126,12 @@ def test_blank_lines_and_list_items_end_sentences() -> None:
 def test_text_without_words_keeps_to_the_limits_of_the_offsets() -> None:
     text = "Before. " + "x" * 150_000 + " After it. " + "\u200b" * 70_000 + "End."
     document = Document("d", "", text)
-    check(document, cut_passages(document, wordpiece(), CorpusSettings()), 285)
+    check(document, cut_passages(document, spelling_tokenizer(), CorpusSettings()), 285)
 
 
 def test_tokens_are_those_of_the_passage_text() -> None:
     text = "Caf\u00e9 na\u00efve 3,5!  It's U.S. style. " * 9
-    tokenizer = wordpiece()
+    tokenizer = spelling_tokenizer()
     passages = cut_passages(Document("d", "T", text), tokenizer, CorpusSettings(passage_tokens=90))
     for passage in passages:
         encoding = tokenizer.encode(passage.text, add_special_tokens=False)
@@ -159,7 +152,7 @@ def test_tokens_of_bytes_do_not_cover_the_space_before_a_word() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     st.text(alphabet="abC .!?\n\t-\u00e9\u4e2d\u3002\u200b\U0001f600", max_size=150),
-    st.sampled_from([wordpiece(), byte_level()]),
+    st.sampled_from([spelling_tokenizer(), byte_level()]),
 )
 def test_passages_are_slices_of_their_document(text: str, tokenizer: Tokenizer) -> None:
     document = Document("d", "", text)
@@ -170,9 +163,18 @@ def test_passages_are_slices_of_their_document(text: str, tokenizer: Tokenizer) 
     assert sum(len(p.token_ids) for p in passages) >= bool(num_tokens)
 
 
+@pytest.mark.parametrize("gap", ["\n\n", "\n", " \n \n\n", "\u3000"])
+def test_long_documents_keep_their_offsets(gap: str) -> None:
+    paragraph = "Aa bb. Cc dd, ee ff? Gg hh. In ii. " * 30
+    document = Document("d", "", gap.join([paragraph.strip()] * 40))
+    passages = cut_passages(document, spelling_tokenizer(), CorpusSettings())
+    check(document, passages, 285)
+    assert " ".join(p.text for p in passages) == normalise(document.text).text
+
+
 def test_many_documents_are_cut_as_one_by_one() -> None:
     documents = [Document(str(i), f"t {i}", "Aa bb. Cc dd. " * i) for i in range(6)]
-    tokenizer = wordpiece()
+    tokenizer = spelling_tokenizer()
     together = cut_documents(documents, tokenizer, SMALL)
     alone = [cut_passages(document, tokenizer, SMALL) for document in documents]
     assert [[p.text for p in cut.passages] for cut in together] == [

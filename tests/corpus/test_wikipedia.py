@@ -6,8 +6,10 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pytest
+from spelling import spelling_tokenizer
 
 from realm.corpus.documents import Document, read_documents
+from realm.corpus.passages import CorpusSettings, cut_passages, normalise
 from realm.corpus.wikipedia import read_articles
 from realm.corpus.wikitext import plain_text
 
@@ -106,7 +108,14 @@ def test_a_real_dump_reads_as_prose() -> None:
         "Angola, officially the Republic of Angola (Rep\u00fablica de Angola; Kikongo, Kimbundu "
         "and Umbundu: Repubilika ya Ngola), is a country in Southern Africa."
     )
+    tokenizer = spelling_tokenizer()
     for title, text in documents.items():
+        passages = cut_passages(Document("d", title, text), tokenizer, CorpusSettings())
+        joined = "".join(passage.text for passage in passages)
+        assert joined.replace(" ", "") == "".join(text.split())
+        for passage in passages:
+            source = text[passage.source_start : passage.source_end]
+            assert normalise(source).text == passage.text
         markup = re.search(
             r"\[\[|\]\]|\{\{|\}\}|\{\||\|\}|</?(?:ref|div|br)|&\w+;|''|\(\s*[,;)]", text
         )

@@ -66,7 +66,7 @@ def names(sentence: str) -> list[str]:
         ("when the Club met, D. said", []),
         ("with O'Brien there", ["O'Brien"]),
         # Other scripts
-        ("in \u0141\u00f3d\u017a with \u041b\u0435\u0432 \u0422\u043e\u043b\u0441\u0442\u043e\u0439",
+        ("in \u0141\u00f3d\u017a, \u041b\u0435\u0432 \u0422\u043e\u043b\u0441\u0442\u043e\u0439",
          ["\u0141\u00f3d\u017a", "\u041b\u0435\u0432 \u0422\u043e\u043b\u0441\u0442\u043e\u0439"]),
         ("", []),
         ("no names here at all", []),

@@ -7,13 +7,17 @@ of workers.
 
 import multiprocessing
 import os
-import threading
+import signal
+import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import chain, islice
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 from tokenizers import Tokenizer
 
@@ -64,9 +68,9 @@ def cut_in_order(
         return
     try:
         yield from _cut_in_processes(chain(first, batches), tokenizer_file, settings, num_workers)
-    except BrokenProcessPool as error:
+    except (EOFError, ConnectionError) as error:
         raise ResourceError(
-            "a process that cuts passages was killed, most often for lack of memory: "
+            "a process that cuts passages ended early, most often for lack of memory: "
             "set num_workers to a smaller number and start again"
         ) from error
 
@@ -90,46 +94,72 @@ def _cut_in_processes(
     settings: CorpusSettings,
     num_workers: int,
 ) -> Iterator[Batch]:
-    pool = ProcessPoolExecutor(
-        num_workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(tokenizer_file, settings),
-    )
-    waiting: deque[Future[Batch]] = deque()
+    """Deal the batches out in turn, so that the results are collected in the same turn.
+
+    Each worker has a connection of its own. A pool of the standard library shares one among its
+    workers, and waits for ever when a worker is killed while it writes a result (Python 3.11).
+    """
+    context = multiprocessing.get_context("spawn")
+    connections: list[Connection] = []
+    processes: list[SpawnProcess] = []
+    waiting: deque[Connection] = deque()
     try:
-        for batch in batches:
-            waiting.append(pool.submit(_cut_in_worker, batch))
-            if len(waiting) > 2 * num_workers:
-                yield waiting.popleft().result()
+        for _ in range(num_workers):
+            connection, other_end = context.Pipe()
+            process = context.Process(target=_work, args=(other_end, tokenizer_file, settings))
+            connections.append(connection)
+            processes.append(process)
+            process.start()
+            other_end.close()  # now only the worker holds it: its death ends the connection
+        for number, batch in enumerate(batches):
+            waiting.append(connections[number % num_workers])
+            waiting[-1].send(batch)
+            if len(waiting) == 2 * num_workers:
+                yield _receive(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _receive(waiting.popleft())
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for connection in connections:
+            connection.close()  # the workers end themselves
+        for process in processes:
+            if process.pid is not None:
+                process.join()
 
 
-_cutter: tuple[Tokenizer, CorpusSettings] | None = None  # what a worker process was started with
+def _receive(connection: Connection) -> Batch:
+    result: Batch | Exception = connection.recv()
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
-def _start_worker(tokenizer_file: Path, settings: CorpusSettings) -> None:
-    global _cutter
+def _work(connection: Connection, tokenizer_file: Path, settings: CorpusSettings) -> None:
+    """What a worker process does until its connection ends."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes use the cores already
-    _cutter = load_tokenizer(tokenizer_file), settings
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the work
+    received: SimpleQueue[list[Page]] = SimpleQueue()
+    Thread(target=_receive_all, args=(connection, received), daemon=True).start()
+    tokenizer = load_tokenizer(tokenizer_file)
+    while True:
+        result: Batch | Exception
+        try:
+            result = _cut_batch(received.get(), tokenizer, settings)
+        except Exception as error:  # noqa: BLE001 - the parent raises it
+            error.add_note(traceback.format_exc())
+            result = error
+        with suppress(OSError):  # the parent is gone; the other thread ends the process
+            connection.send(result)
 
 
-def _exit_with_parent() -> None:
-    """End a worker whose parent was killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _receive_all(connection: Connection, received: "SimpleQueue[list[Page]]") -> None:
+    """Take what the parent sends at any time, so that both never wait for each other to read.
 
-
-def _cut_in_worker(pages: list[Page]) -> Batch:
-    if _cutter is None:
-        raise RuntimeError("the worker was not started")
-    return _cut_batch(pages, *_cutter)
+    When the parent has finished or was killed, the process ends whatever it is doing.
+    """
+    with suppress(EOFError, OSError):
+        while True:
+            received.put(connection.recv())
+    os._exit(0)
 
 
 def _cut_batch(pages: list[Page], tokenizer: Tokenizer, settings: CorpusSettings) -> Batch:

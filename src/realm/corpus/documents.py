@@ -103,10 +103,17 @@ def fingerprint_sources(sources: Sequence[str | Path]) -> dict[str, str]:
             name = Path(source).resolve().name
             for document_id, file in _files(Path(source)):
                 checksum.update(document_id.encode("utf-8", "surrogateescape"))
-                with file.open("rb") as stream:
-                    checksum.update(hashlib.file_digest(stream, "sha256").digest())
+                checksum.update(_checksum(file))
         fingerprints[f"source {number}: {name}"] = checksum.hexdigest()
     return fingerprints
+
+
+def _checksum(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read ({error}): repair or replace it") from error
 
 
 def _read_source(source: str | Path) -> Iterator[Page]:

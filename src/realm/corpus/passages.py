@@ -156,7 +156,7 @@ def _sentence_bounds(text: str, language: str) -> list[tuple[int, int]]:
     """
     bounds = []
     position, has_gap = 0, False
-    for stretch in chain.from_iterable(map(_STRETCH.findall, segment(language, text))):
+    for stretch in chain.from_iterable(map(_STRETCH.findall, _sentences(text, language))):
         words = stretch.split()
         if words:
             start = position
@@ -165,6 +165,22 @@ def _sentence_bounds(text: str, language: str) -> list[tuple[int, int]]:
             bounds.append((start, position))
         has_gap = stretch[-1].isspace() or (has_gap and not words)
     return bounds
+
+
+def _sentences(text: str, language: str) -> Iterator[str]:
+    """Slices of the text that make up all of it.
+
+    The splitter drops a blank line here and there in long texts (sentencex 1.0.32, about every
+    9,000 characters), so its sentences are looked up; what lies between goes with the one before.
+    """
+    starts, end = [0], 0  # an empty slice in front does no harm
+    for sentence in segment(language, text):
+        start = text.find(sentence, end)
+        if start >= 0:
+            starts.append(start)
+            end = start + len(sentence)
+    for first, last in zip(starts, [*starts[1:], len(text)], strict=True):
+        yield text[first:last]
 
 
 def _cut_text(

@@ -119,7 +119,10 @@ def _counts(directory: Path) -> dict[str, int | float]:
 def _unfinished_directory(path: Path) -> Iterator[Path]:
     """The directory beside `path` where a build can go on; it is gone when the block succeeds."""
     directory = path.with_name(f".{path.name}.unfinished")
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot write at {path} ({error}): give another path") from error
     with (directory / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

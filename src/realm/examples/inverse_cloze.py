@@ -1,4 +1,4 @@
-"""How does a passage become a pseudo-question and its context? (Lee et al. 2019, REALM 3.4)
+"""How does a passage become a pseudo-question and its context (Lee et al. 2019, REALM 3.4)?
 
 One sentence is the query, the passage without it is the target; in one case of ten the sentence
 stays, so that matching words is learned beside matching meaning.

@@ -1,4 +1,4 @@
-"""How does a passage become a query x with hidden wordpieces y? (REALM, sections 3.1 and 3.4)
+"""How does a passage become a query x with hidden wordpieces y (REALM, sections 3.1 and 3.4)?
 
 The query is one sentence alone. All hidden wordpieces become [MASK]; at most `max_masks` of
 them are targets, further ones stay masked without a loss, as in the released code.

@@ -98,7 +98,7 @@ class Packer:
 
     def joint(self, query: Ids, title: Ids, body: Ids) -> Packed:
         """Pack a query with a passage for the reader; positions of the query never depend on it."""
-        query = query[: self.max_query_body]
+        query, title = query[: self.max_query_body], title[: self.settings.passage_tokens - 3]
         shown = np.concatenate((title, [self.sep_id])) if self._shows(title) else _NO_TOKENS
         body = body[: self.settings.passage_tokens - 2 - len(shown)]
         head = np.concatenate(([self.cls_id], query, [self.sep_id]))

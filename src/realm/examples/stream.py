@@ -16,7 +16,10 @@ def batch_at(
     first = (step * size + rank) * batch_size
     positions = np.arange(first, first + batch_size)
     return np.array(
-        [_permutation(num_examples, seed, int(p // num_examples))[p % num_examples] for p in positions]
+        [
+            _permutation(num_examples, seed, int(p // num_examples))[p % num_examples]
+            for p in positions
+        ]
     )
 
 

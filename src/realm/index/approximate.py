@@ -24,7 +24,9 @@ class ApproximateIndex:
         try:
             import faiss
         except ImportError as error:
-            message = "approximate search needs faiss: pip install faiss-cpu, or set index.kind=exact"
+            message = (
+                "approximate search needs faiss: pip install faiss-cpu, or set index.kind=exact"
+            )
             raise ResourceError(message) from error
         vectors = np.ascontiguousarray(embeddings.float().numpy())
         cells = max(1, int(4 * math.sqrt(len(vectors))))

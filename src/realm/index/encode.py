@@ -14,7 +14,7 @@ from torch import Tensor
 from realm.corpus.store import PassageStore
 from realm.examples.packing import Packed, Packer
 from realm.models.checkpoint import Model
-from realm.models.embedder import embed, evaluating, pool
+from realm.models.embedder import Tower, embed, evaluating, pool
 
 _BLOCK = 2048  # passages sorted by length together
 _NOTHING = np.empty(0, dtype=np.int64)
@@ -34,15 +34,26 @@ def pack_joint(store: PassageStore, packer: Packer, query: np.ndarray, row: int)
     return packer.joint(query, store.title_token_ids(row), store.token_ids(row))
 
 
-def embed_corpus(
-    model: Model, store: PassageStore
-) -> Iterator[Float[Tensor, "block dim"]]:
+def embed_corpus(model: Model, store: PassageStore) -> Iterator[Float[Tensor, "block dim"]]:
     """Embed every passage, block by block, in the order of the corpus."""
+    tower = model.embedder.passage_tower
+    for vectors in pool_corpus(model, store):
+        yield project(tower, vectors)
+
+
+def pool_corpus(model: Model, store: PassageStore) -> Iterator[Float[Tensor, "block hidden"]]:
+    """The trunk's vector of every passage, block by block, in the order of the corpus."""
     with evaluating(model.embedder):
         for begin in range(0, len(store), _BLOCK):
             rows = range(begin, min(begin + _BLOCK, len(store)))
             packed = [pack_passage(store, model.packer, row) for row in rows]
-            yield embed(model.embedder.passage_tower, packed, model.packer).cpu()
+            yield pool(model.embedder.passage_tower, packed, model.packer)
+
+
+def project(tower: Tower, vectors: Float[Tensor, "block hidden"]) -> Float[Tensor, "block dim"]:
+    """From the trunk's vectors to embeddings, without gradients, on the CPU."""
+    with evaluating(tower):
+        return tower.project(vectors.to(next(tower.parameters()).device)).cpu()
 
 
 def embed_null_passage(model: Model) -> Float[Tensor, " dim"]:

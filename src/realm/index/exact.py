@@ -32,7 +32,7 @@ class ExactIndex:
         parts = []
         for begin in range(0, len(self), _CHUNK):
             chunk = self.embeddings[begin : begin + _CHUNK].float()
-            scores, rows = (queries @ chunk.T).topk(min(k, len(chunk)), dim=-1)
+            scores, rows = _first_of_the_best(queries @ chunk.T, min(k, len(chunk)))
             parts.append(Found(scores, rows + begin))
         return merge(parts, k)
 
@@ -45,3 +45,18 @@ def merge(parts: list[Found], k: int) -> Found:
     scores, rows = scores.gather(-1, by_row), rows.gather(-1, by_row)
     by_score = scores.argsort(dim=-1, descending=True, stable=True)[:, :k]
     return Found(scores.gather(-1, by_score), rows.gather(-1, by_score))
+
+
+def _first_of_the_best(
+    scores: Float[Tensor, "queries rows"], k: int
+) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
+    """Like `topk`, which takes any of equal scores at the edge; here the first rows win.
+
+    Copies of a passage have equal scores, so ties are common in real corpora.
+    """
+    values, rows = scores.topk(k, dim=-1)
+    is_contested = (scores >= values[:, -1:]).sum(dim=-1) > k
+    if is_contested.any():
+        best = scores[is_contested].sort(dim=-1, descending=True, stable=True)
+        values[is_contested], rows[is_contested] = best.values[:, :k], best.indices[:, :k]
+    return values, rows

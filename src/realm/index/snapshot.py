@@ -21,11 +21,13 @@ from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
 from realm.index.approximate import ApproximateIndex
-from realm.index.encode import embed_corpus, embed_null_passage
+from realm.index.encode import embed_corpus, embed_null_passage, project
 from realm.index.exact import ExactIndex
+from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
 
 KIND = "snapshot"
+_BLOCK = 8192  # rows projected at a time
 _ROWS, _NULL = "embeddings.npy", "null.npy"
 
 
@@ -94,18 +96,26 @@ def write_snapshot(
     *,
     checkpoint: str,
     step: int,
+    vectors: TrunkVectors | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Snapshot:
-    """Embed the corpus with a model and write the result; `on_progress` gets passages done."""
-    settings = {"step": step, "width": model.embedder.passage_tower.width}
+    """Embed the corpus with a model and write the result; `on_progress` gets passages done.
+
+    Where `vectors` of the model's own trunk are given, they are projected and the trunk rests.
+    """
+    tower = model.embedder.passage_tower
+    blocks = embed_corpus(model, store)
+    if vectors is not None and vectors.fit(model):
+        blocks = (project(tower, block) for block in vectors.vectors.split(_BLOCK))
+    settings = {"step": step, "width": tower.width}
     inputs = {"corpus": store.fingerprint, "checkpoint": checkpoint}
     with create_artifact(path, KIND, settings=settings, inputs=inputs) as staging:
-        shape = (len(store), model.embedder.passage_tower.width)
+        shape = (len(store), tower.width)
         rows = np.lib.format.open_memmap(
             staging.path / _ROWS, mode="w+", dtype=np.float16, shape=shape
         )
         done = 0
-        for block in embed_corpus(model, store):
+        for block in blocks:
             rows[done : done + len(block)] = block.numpy()
             done += len(block)
             if on_progress is not None:

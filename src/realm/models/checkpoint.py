@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from realm.artifact import Staging, create_artifact, open_artifact
 from realm.config import read_settings
+from realm.errors import SettingError
 from realm.examples.packing import Packer, PackingSettings
 from realm.models.embedder import Embedder, EmbedderSettings, Tower
 from realm.models.reader import Reader, ReaderSettings
 from realm.models.trunk import load_trunk, locate_trunk, max_positions, read_tokenizer
-from realm.errors import SettingError
 
 KIND = "checkpoint"
 
@@ -147,7 +147,10 @@ def _write_weights(staging: Staging, model: Model, masters: Mapping[str, Tensor]
     }
     save_file(_contiguous(weights), staging.path / "weights.safetensors")
     model.tokenizer.save(str(staging.path / "tokenizer.json"))
-    for name, trunk in (("embedder", model.embedder.query_tower.trunk), ("reader", model.reader.trunk)):
+    for name, trunk in (
+        ("embedder", model.embedder.query_tower.trunk),
+        ("reader", model.reader.trunk),
+    ):
         _write_configuration(staging.path / name, trunk)
 
 

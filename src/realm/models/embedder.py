@@ -75,10 +75,14 @@ class Tower(nn.Module):
         return pooled
 
     def forward(self, batch: TokenBatch) -> Float[Tensor, "batch dim"]:
-        """Embeddings in single precision; the scale of the scores is folded into both sides."""
-        embedding = self.pool(batch)
+        """Embeddings in single precision."""
+        return self.project(self.pool(batch))
+
+    def project(self, pooled: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch dim"]:
+        """From the trunk's vectors to embeddings; the scale of the scores is folded in here."""
+        embedding = pooled
         if self.projection is not None:
-            embedding = self.projection(embedding)
+            embedding = self.projection(embedding.to(self.projection.weight.dtype))
         if self.layer_norm is not None:
             embedding = self.layer_norm(embedding)
         embedding = embedding.float()

@@ -31,7 +31,7 @@ def span_log_probs(
     reader_log_probs: Float[Tensor, "batch candidates masks"],
     is_target: Bool[Tensor, "batch masks"],
 ) -> Float[Tensor, "batch candidates 1"]:
-    """log p(y|z,x) of a whole span: the product over its wordpieces (section 3.2)."""
+    """Log p(y|z,x) of a whole span: the product over its wordpieces (section 3.2)."""
     return (reader_log_probs * is_target[:, None]).sum(dim=-1, keepdim=True)
 
 
@@ -57,10 +57,21 @@ def inverse_cloze_loss(
     return torch.nn.functional.cross_entropy(scores, own)
 
 
+def divergence_from_teacher(
+    scores: Float[Tensor, "queries passages"], teacher: Float[Tensor, "queries passages"]
+) -> Float[Tensor, ""]:
+    """Kullback-Leibler divergence from a teacher's ranking, of passages and of queries alike."""
+    total = scores.new_zeros(())
+    for axis in (0, 1):
+        target, guess = teacher.log_softmax(dim=axis), scores.log_softmax(dim=axis)
+        total = total + (target.exp() * (target - guess)).sum(dim=axis).mean()
+    return total
+
+
 def positive_log_likelihood(
     scores: Float[Tensor, "batch outcomes"], is_positive: Bool[Tensor, "batch outcomes"]
 ) -> Float[Tensor, " batch"]:
-    """log of the probability that the softmax gives to all positive outcomes together.
+    """Log of the probability that the softmax gives to all positive outcomes together.
 
     Rows without a positive outcome give zero and no gradient, as in the released code. Outcomes
     that do not exist carry the score -inf.
@@ -69,4 +80,6 @@ def positive_log_likelihood(
     # Rows without a positive count all outcomes, so that no -inf enters the backward pass.
     counted = torch.where(has_positive[:, None], is_positive, torch.ones_like(is_positive))
     positive = scores.masked_fill(~counted, -torch.inf).logsumexp(dim=-1)
-    return torch.where(has_positive, positive - scores.logsumexp(dim=-1), torch.zeros_like(positive))
+    return torch.where(
+        has_positive, positive - scores.logsumexp(dim=-1), torch.zeros_like(positive)
+    )

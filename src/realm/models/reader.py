@@ -127,7 +127,7 @@ def masked_log_probs(
     targets: Int[Tensor, "joints masks"],
     is_target: Bool[Tensor, "joints masks"],
 ) -> Float[Tensor, "joints masks"]:
-    """log p(y_j|z,x) at each masked position of each pair; padding of the targets gives zero."""
+    """Log p(y_j|z,x) at each masked position of each pair; padding of the targets gives zero."""
     device = next(reader.parameters()).device
     positions, targets, is_target = (t.to(device) for t in (positions, targets, is_target))
     result = torch.zeros(targets.shape, device=device)
@@ -144,7 +144,7 @@ def masked_log_probs(
 def masked_predictions(
     reader: Reader, groups: Sequence[ReadGroup], position: int
 ) -> Float[Tensor, "joints vocab"]:
-    """log p over the whole vocabulary at one masked position of each pair."""
+    """Log p over the whole vocabulary at one masked position of each pair."""
     logits = [
         reader.masked_head(group.hidden[:, position], reader.output_embeddings())
         for group in groups

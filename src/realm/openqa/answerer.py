@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from realm.artifact import read_manifest
@@ -113,9 +112,7 @@ class Answerer:
             ids = [question_ids(model, question) for question in questions]
             vectors = embed_questions(model, ids)
             rows = self.retriever.search(questions, vectors, settings.reader_passages)
-            reading = read_passages(
-                model, self.store, self.snapshot, ids, vectors, rows, settings
-            )
+            reading = read_passages(model, self.store, self.snapshot, ids, vectors, rows, settings)
         return [
             self._rank(question, number, reading, top_k)
             for number, question in enumerate(questions)
@@ -133,7 +130,11 @@ class Answerer:
         for probability, place in zip(best.tolist(), places.tolist(), strict=True):
             if probability == 0.0:
                 break
-            passage, first, offset = place // (body * widths), place // widths % body, place % widths
+            passage, first, offset = (
+                place // (body * widths),
+                place // widths % body,
+                place % widths,
+            )
             row = int(reading.rows[number, passage])
             answer = self._answer(row, first, first + offset, probability, float(beliefs[passage]))
             key = normalise_answer(answer.text)
@@ -144,9 +145,7 @@ class Answerer:
         chosen = tuple(_with_probability(answers[key], totals[key]) for key in ranked)
         return Answered(question, chosen, null)
 
-    def _answer(
-        self, row: int, first: int, last: int, probability: float, belief: float
-    ) -> Answer:
+    def _answer(self, row: int, first: int, last: int, probability: float, belief: float) -> Answer:
         passage, spans = self.store.passage(row), self.store.token_spans(row)
         start, end = int(spans[first][0]), int(spans[last][1])
         source_start, source_end = self.store.source_span(row, start, end)

@@ -18,7 +18,7 @@ from realm.examples.question import Question
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _REGEX_FLAGS = re.IGNORECASE | re.UNICODE | re.MULTILINE
-_OPENING, _CLOSING = "([{\"'`“‘", ")]}\"'`”’.,;:!?"
+_OPENING, _CLOSING = "([{\"'`\u201c\u2018", ")]}\"'`\u201d\u2019.,;:!?"
 
 
 def normalise_answer(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What does fine-tuning minimise? (REALM, section 3.3; Lee et al. 2019)
+"""What does fine-tuning minimise (REALM, section 3.3; Lee et al. 2019)?
 
 Over the top passages of the frozen index, two marginal likelihoods: that the retriever ranks a
 passage that holds an answer, and that the reader points at an occurrence of one,
@@ -92,9 +92,7 @@ def read_passages(
     for query, chosen in zip(ids, rows.tolist(), strict=True):
         joints += [pack_joint(store, model.packer, query, row) for row in chosen]
         joints.append(pack_joint(store, model.packer, query, NULL_ROW))
-    groups = read(
-        model.reader, joints, packer=model.packer, token_budget=settings.token_budget
-    )
+    groups = read(model.reader, joints, packer=model.packer, token_budget=settings.token_budget)
     flat, silence = span_scores(model.reader, groups)
     batch, passages = rows.shape
     spans = flat.view(batch, passages + 1, *flat.shape[1:])[:, :-1]
@@ -145,8 +143,8 @@ class OpenQaObjective:
         retriever, is_positive = self._retriever_loss(vectors, questions, found.rows)
         reader, is_read = self._reader_loss(vectors, ids, questions, found.rows)
         scalars = {
-            "retriever_loss": float(retriever),
-            "reader_loss": float(reader),
+            "retriever_loss": float(retriever.detach()),
+            "reader_loss": float(reader.detach()),
             "answer_in_top_5": float(is_positive[:, :5].any(dim=-1).float().mean()),
             "answer_in_beam": float(is_positive.any(dim=-1).float().mean()),
             "read_correctly": is_read,

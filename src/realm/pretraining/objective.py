@@ -1,4 +1,4 @@
-"""What does REALM minimise: retrieve, read, marginalise. (REALM, section 3.2 and eq. 1)
+"""What does REALM minimise: retrieve, read, marginalise (section 3.2, eq. 1).
 
 The index chooses, the model scores: candidates come from a snapshot that may be stale, their
 scores are computed anew with the weights of this step, and the gradient of the marginal reaches
@@ -111,7 +111,7 @@ class RealmObjective:
         with torch.no_grad():
             for batch in batches:
                 loss, scalars = self.loss_of(self._mask(batch, step=-1))
-                for name, value in {"loss": float(loss), **scalars}.items():
+                for name, value in {"loss": float(loss.detach()), **scalars}.items():
                     totals[name] = totals.get(name, 0.0) + value * len(batch) / len(rows)
         modules.train()
         return {f"held_out_{name}": value for name, value in totals.items()}
@@ -133,7 +133,11 @@ class RealmObjective:
         """Candidates by the snapshot, their scores by the model of this step."""
         if self.index is None:
             raise RuntimeError("no snapshot was adopted")
-        packer, embedder, budget = self.model.packer, self.model.embedder, self.settings.token_budget
+        packer, embedder, budget = (
+            self.model.packer,
+            self.model.embedder,
+            self.settings.token_budget,
+        )
         packed = [packer.query(query.ids) for query in queries]
         vectors = embed(embedder.query_tower, packed, packer, token_budget=budget)
         found = self.index.search(vectors.detach().cpu(), self.settings.num_candidates + _SPARE)
@@ -147,11 +151,16 @@ class RealmObjective:
         return torch.einsum("bd,bcd->bc", vectors, embedded[place.to(embedded.device)]), rows
 
     def _read(
-        self, queries: Sequence[MaskedQuery], targets: Targets, rows: Int[Tensor, "batch candidates"]
+        self,
+        queries: Sequence[MaskedQuery],
+        targets: Targets,
+        rows: Int[Tensor, "batch candidates"],
     ) -> Float[Tensor, "batch candidates masks"]:
         joints: list[Packed] = []
         for query, candidates in zip(queries, rows.tolist(), strict=True):
-            joints += [pack_joint(self._store, self.model.packer, query.ids, row) for row in candidates]
+            joints += [
+                pack_joint(self._store, self.model.packer, query.ids, row) for row in candidates
+            ]
         batch, candidates = rows.shape
         repeated = [
             t.repeat_interleave(candidates, dim=0)

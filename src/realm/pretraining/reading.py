@@ -134,9 +134,7 @@ class ReadingObjective:
         examples = [self._example(self._pairs[i], int(i), step) for i in chosen]
         targets = stack_targets([query for query, _, _ in examples])
         joints = [joint for _, joint, _ in examples]
-        groups = read(
-            model.reader, joints, packer=model.packer, token_budget=settings.token_budget
-        )
+        groups = read(model.reader, joints, packer=model.packer, token_budget=settings.token_budget)
         log_probs = masked_log_probs(
             model.reader, groups, targets.positions, targets.ids, targets.is_target
         )
@@ -148,7 +146,10 @@ class ReadingObjective:
             for first, width in occurrences:
                 gold[example, first, width - 1] = True
         pointed = _mean_pointing_loss(scores.flatten(1), gold.flatten(1))
-        return masked + pointed, {"masked_loss": float(masked), "span_loss": float(pointed)}
+        return masked + pointed, {
+            "masked_loss": float(masked.detach()),
+            "span_loss": float(pointed.detach()),
+        }
 
     def _example(
         self, pair: np.void, index: int, step: int
@@ -186,9 +187,7 @@ def _with_evidence(
 ) -> list[tuple[int, int, int]]:
     """For one random span of each passage, the best other passage that holds its words."""
     hashes, masker = store.content_hashes(), SalientSpanMasker(store, spans)
-    chosen = [
-        int(generator_at(0, seed, row).integers(len(spans.of(row)))) for row in rows.tolist()
-    ]
+    chosen = [int(generator_at(0, seed, row).integers(len(spans.of(row)))) for row in rows.tolist()]
     maskings = [
         masker.masking(row, spans.of(row)[span])
         for row, span in zip(rows.tolist(), chosen, strict=True)

@@ -1,4 +1,4 @@
-"""How does the index follow the model while training goes on? (REALM, section 3.3)
+"""How does the index follow the model while training goes on (REALM, section 3.3)?
 
 Two ordinary functions and a directory. `refresh_once` turns the newest checkpoint into a
 snapshot; `LiveIndex.before_step` adopts the newest snapshot between steps and reports its age.
@@ -158,7 +158,7 @@ class LiveIndex:
             if self._settings.mode == "inline" or not _refresher_is_alive():
                 raise ResourceError(
                     f"the training waits for {what}, but nothing makes it: set refresh.every to "
-                    "a multiple of save_every that is not over the bound, or use refresh.mode=process"
+                    "a multiple of save_every within the bound, or use refresh.mode=process"
                 )
             time.sleep(_POLL_SECONDS)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+from realm.config import Settings
 from realm.corpus.store import PassageStore
+from realm.errors import SettingError
 from realm.examples.masking import make_masker
 from realm.index.snapshot import IndexSettings, Snapshot
-from realm.errors import SettingError
-from realm.config import Settings
 from realm.models.checkpoint import Model
 from realm.pretraining.objective import RealmObjective, RealmSettings
 from realm.pretraining.refresh import LiveIndex, RefreshSettings, refresh_once, refresh_process
@@ -49,9 +49,7 @@ def pretrain(
     group = join_group()
     seed = settings.loop.seed
     masker = make_masker(settings.objective.masking, store, spans)
-    objective = RealmObjective(
-        model, store, masker, settings.objective, seed=seed, group=group
-    )
+    objective = RealmObjective(model, store, masker, settings.objective, seed=seed, group=group)
     live = LiveIndex(folder, store, first, refresh, index_settings)
 
     def before_step(step: int) -> Scalars:

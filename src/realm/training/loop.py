@@ -94,11 +94,17 @@ class Training:
         waited = hooks.before_step(step) if hooks.before_step else {}
         torch.manual_seed(self.settings.seed * 1_000_003 + step * 1009 + self.group.rank)
         loss, scalars = self.objective.loss(step)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         share = self.settings.optim.warmup_share
         factor = rate_factor(step, self.settings.num_steps, share)
         norm = optimizer.step(factor, self.group)
-        row = {"loss": float(loss), **scalars, **waited, "gradient_norm": norm, "rate": factor}
+        row = {
+            "loss": float(loss.detach()),
+            **scalars,
+            **waited,
+            "gradient_norm": norm,
+            "rate": factor,
+        }
         row["step_seconds"] = time.perf_counter() - begin
         if (step + 1) % self.settings.log_every == 0 and self.group.is_first:
             log.write(step + 1, row)

@@ -78,7 +78,10 @@ class Optimizer:
             master.copy_(weights[name])
         for label, value in state.items():
             key, _, name = label.partition(":")
-            self._adam.state[self.masters[name]][key] = value.clone()
+            master = self.masters[name]
+            # Checkpoints are read onto the CPU, where AdamW wants its step counts to stay.
+            device = value.device if key == "step" else master.device
+            self._adam.state[master][key] = value.to(device, copy=True)
         self._copy_to_model()
 
     @torch.no_grad()

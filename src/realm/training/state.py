@@ -7,12 +7,11 @@ depended on the moment they were made: they stand in a journal, and a resumed ru
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from realm.artifact import is_finished
-
-import shutil
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

@@ -1,0 +1,107 @@
+"""How does a person, or a program, ask a run questions?
+
+One question as an argument; without one a prompt, or one question a line from a pipe. The model
+is loaded once.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from realm.cli.options import ModelOption, RunOption, SetOption, open_existing
+from realm.cli.terminal import results
+
+if TYPE_CHECKING:
+    from realm.openqa.answerer import Answer, Answered
+
+_MARKS = "»", "«"  # around an answer where no colour can show it
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("ask")(ask)
+
+
+def ask(
+    run: RunOption,
+    question: Annotated[str, typer.Argument(metavar='["QUESTION"]', show_default=False)] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a question, for programs.")
+    ] = False,
+    top_k: Annotated[int, typer.Option(min=1, help="How many answers.")] = 3,
+    model: ModelOption = "",
+    assignments: SetOption = None,
+) -> None:
+    """Answer a question with the evidence; without one, ask for questions."""
+    from realm.cli.scoring import check_model
+
+    opened = open_existing(run, assignments)
+    answerer = opened.answerer(check_model(opened, model))
+    for text in [question] if question else _asked():
+        answered = answerer.answer([text], top_k=top_k)[0]
+        if as_json:
+            typer.echo(json.dumps(answered.as_dict(), ensure_ascii=False))
+        else:
+            show_answers(answered)
+
+
+def show_answers(answered: "Answered", *, most: int | None = None) -> None:
+    """Print the answers, each highlighted in the passage that supports it."""
+    from rich.text import Text
+
+    console = results()
+    console.print(Text(answered.question, style="bold"))
+    if abstains(answered):
+        null = f"(probability {answered.null_probability:.2f})"
+        text = f"  I do not know: no passage that was read seems to hold the answer {null}."
+        console.print(Text(text, style="yellow"))
+        if answered.answers:
+            console.print(Text("  What comes nearest:"))
+    for number, answer in enumerate(answered.answers[:most], start=1):
+        head = Text(f"  {number}. ").append(answer.text, style="bold green")
+        console.print(head.append(f"  (probability {answer.probability:.2f})"))
+        console.print(_evidence(answer, is_coloured=console.is_terminal))
+    console.print()
+
+
+def abstains(answered: "Answered") -> bool:
+    """Whether it is likelier that no passage answers than that the first answer is right."""
+    answers = answered.answers
+    return not answers or answered.null_probability > answers[0].probability
+
+
+def _evidence(answer: "Answer", *, is_coloured: bool) -> "object":
+    from rich.padding import Padding
+    from rich.text import Text
+
+    passage = answer.passage
+    start, end = passage.answer_start, passage.answer_end
+    before, after = ("", "") if is_coloured else _MARKS
+    text = Text(passage.title, style="italic")
+    text.append(
+        f"  {answer.document_id}, characters {answer.start} to {answer.end}\n",
+        style="not italic dim",
+    )
+    body = Text(passage.text[:start], style="not italic")
+    body.append(f"{before}{passage.text[start:end]}{after}", style="bold reverse green")
+    return Padding(text.append(body).append(passage.text[end:], style="not italic"), (0, 2, 0, 5))
+
+
+def _asked() -> Iterator[str]:
+    """Questions of a person at a prompt until an empty line, or the lines of a pipe."""
+    if not sys.stdin.isatty():
+        yield from (line.strip() for line in sys.stdin if line.strip())
+        return
+    import readline  # noqa: F401  (its import gives the prompt a history)
+
+    while True:
+        try:
+            text = input("question (empty to end): ").strip()
+        except EOFError:
+            return
+        if not text:
+            return
+        yield text

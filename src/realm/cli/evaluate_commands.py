@@ -1,0 +1,64 @@
+"""Which commands measure a run on a file of questions?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from realm.cli.options import (
+    JsonFileOption,
+    ModelOption,
+    RunOption,
+    SetOption,
+    absolute,
+    open_existing,
+)
+from realm.cli.result_tables import show_open_qa, show_retrieval
+
+app = typer.Typer(help="Measure retrieval and answers on a question file.", no_args_is_help=True)
+QuestionsArgument = Annotated[
+    str, typer.Argument(metavar="QUESTIONS", help="Question file in the form of NQ-open.")
+]
+
+
+@app.command("retrieval")
+def retrieval(
+    questions: QuestionsArgument,
+    run: RunOption,
+    model: ModelOption = "",
+    json_file: JsonFileOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Recall@k of a checkpoint beside BM25; of all checkpoints where no model is named."""
+    from realm.cli import scoring
+
+    opened = open_existing(run, assignments)
+    (file,) = absolute([questions])
+    models = [scoring.check_model(opened, model)] if model else scoring.models_of(opened)
+    report = scoring.retrieval_report(opened, file, models)
+    if json_file is not None:
+        scoring.write_json(json_file, report)
+    show_retrieval(scoring.question_file_name(file), report)
+
+
+@app.command("open-qa")
+def open_qa(
+    questions: QuestionsArgument,
+    run: RunOption,
+    model: ModelOption = "",
+    json_file: JsonFileOption = None,
+    predictions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write every answer as JSON lines.")
+    ] = None,
+    assignments: SetOption = None,
+) -> None:
+    """Exact match and F1 of the answers."""
+    from realm.cli import scoring
+
+    opened = open_existing(run, assignments)
+    (file,) = absolute([questions])
+    name = scoring.check_model(opened, model)
+    report = scoring.open_qa_report(opened, file, name, predictions=predictions)
+    if json_file is not None:
+        scoring.write_json(json_file, report)
+    show_open_qa(scoring.question_file_name(file), report)

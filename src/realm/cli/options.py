@@ -1,0 +1,139 @@
+"""Which options does every command share, and which run do they open?
+
+A run keeps its settings: a recipe is needed once, when the run begins. What a finished stage
+was made with cannot be changed afterwards, so that no command works with half of a change.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from realm.artifact import is_finished
+from realm.cli.terminal import show_progress
+from realm.errors import SettingError
+
+if TYPE_CHECKING:  # what trains needs seconds to import: commands do it when they run
+    from realm.experiment import Experiment
+    from realm.stages import Run
+
+RunOption = Annotated[
+    Path, typer.Option("--run", metavar="RUN", help="Directory of the run.", show_default=False)
+]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe", metavar="RECIPE", help="Recipe to begin a new run with: a name or a file."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=c", help="Change a setting; may be given repeatedly."),
+]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        metavar="start|warm-start|pretrain|finetune",
+        help="Which checkpoint of the run; the furthest one if left out.",
+        show_default=False,
+    ),
+]
+JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")
+]
+
+# What finished artifacts were made with; trainings compare their own settings.
+_MADE_WITH = (
+    ("corpus", ("sources", "corpus")),
+    ("spans", ("spans",)),
+    ("lexical", ("lexical",)),
+    ("start/checkpoint", ("embedder", "reader", "packing")),
+)
+_MOST_NAMED = 3  # differing settings that an error lists
+
+
+def open_run(
+    path: Path, recipe: str = "", assignments: Sequence[str] | None = None, **changes: Any
+) -> "Run":
+    """Open the run, or begin it; keep changed settings in it.
+
+    `changes` are whole fields of the experiment, such as `sources`.
+
+    Raises:
+        SettingError: a recipe differs from the settings of a run that has begun, or a setting
+            was changed that a finished stage was made with.
+    """
+    from realm.experiment import Experiment, read_recipe, with_overrides
+    from realm.stages import Run
+
+    saved = Run.open(path).experiment if Run.is_run(path) else None
+    if recipe:
+        wanted = read_recipe(recipe, assignments or ()).model_copy(update=changes)
+        if saved is not None:
+            _refuse_other_recipe(path, recipe, saved, wanted)
+    else:
+        wanted = with_overrides(saved or Experiment(), assignments or ())
+        wanted = wanted.model_copy(update=changes)
+    if saved is not None:
+        _refuse_late_changes(path, saved, wanted)
+    run = Run(path, wanted, show_progress)
+    if wanted != saved:
+        run.save_recipe()
+    return run
+
+
+def open_existing(path: Path, assignments: Sequence[str] | None = None) -> "Run":
+    """Open a run to use what it holds; changed settings hold for this command alone.
+
+    Raises:
+        ArtifactError: there is no run.
+        SettingError: a setting was changed that a finished stage was made with.
+    """
+    from realm.experiment import with_overrides
+    from realm.stages import Run
+
+    run = Run.open(path, show_progress)
+    wanted = with_overrides(run.experiment, assignments or ())
+    _refuse_late_changes(path, run.experiment, wanted)
+    return Run(path, wanted, show_progress)
+
+
+def absolute(sources: Sequence[str]) -> tuple[str, ...]:
+    """Paths that mean the same from any working directory; names of other kinds stay."""
+    return tuple(s if s.startswith(("hub:", "${")) else str(Path(s).absolute()) for s in sources)
+
+
+def _refuse_other_recipe(
+    path: Path, recipe: str, saved: "Experiment", wanted: "Experiment"
+) -> None:
+    differing = _differences(saved.model_dump(), wanted.model_dump())
+    if differing:
+        named = ", ".join(differing[:_MOST_NAMED])
+        more = " and others" if len(differing) > _MOST_NAMED else ""
+        raise SettingError(
+            f"{path} has other settings than {recipe} ({named}{more}): leave the recipe out to go "
+            "on with the run's own, or take a new --run"
+        )
+
+
+def _refuse_late_changes(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
+    for artifact, sections in _MADE_WITH:
+        keep = set(sections)
+        differing = _differences(saved.model_dump(include=keep), wanted.model_dump(include=keep))
+        differing = [name for name in differing if name != "corpus.num_workers"]
+        if differing and is_finished(path / artifact):
+            raise SettingError(
+                f"{path / artifact} is finished and was made with other settings "
+                f"({differing[0]}): take a new --run"
+            )
+
+
+def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    names = []
+    for name, value in wanted.items():
+        if isinstance(value, dict) and isinstance(saved[name], dict):
+            names += [f"{name}.{inner}" for inner in _differences(saved[name], value)]
+        elif value != saved[name]:
+            names.append(name)
+    return names

@@ -1,0 +1,62 @@
+"""How do the reports of an evaluation look as one table?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from realm.cli.terminal import say, show_table
+
+_SHOWN = ("1", "5", "20", "100")
+
+
+def show_evaluations(reports: Mapping[str, Mapping[str, Any]]) -> None:
+    """One table of all question files: recall of each ranking, exact match and F1 of answers."""
+    rows = []
+    for name, report in reports.items():
+        task, _, file = name.partition(":")
+        if task != "retrieval":
+            continue
+        answers = reports.get(f"open-qa:{file}")
+        for system, facts in report["systems"].items():
+            scores = ["", ""]
+            if answers is not None and answers["model"] == system:
+                scores = _scores(answers)
+            rows.append([file, system, *_recall(facts["recall"]), *scores])
+            file = ""
+    head = ["questions", "system", *(f"recall@{k}" for k in _SHOWN), "exact match", "F1"]
+    show_table("Results in percent", head, rows, num_names=2)
+    for report in reports.values():
+        show_differences(report)
+
+
+def show_retrieval(name: str, report: Mapping[str, Any]) -> None:
+    """The table of one retrieval report."""
+    head = ["system", *(f"recall@{k}" for k in _SHOWN)]
+    rows = [[system, *_recall(facts["recall"])] for system, facts in report["systems"].items()]
+    show_table(f"{name}: {report['num_questions']:,} questions, in percent", head, rows)
+    show_differences(report)
+
+
+def show_open_qa(name: str, report: Mapping[str, Any]) -> None:
+    """The table of one report on answers."""
+    head = ["questions", "model", *(f"recall@{k}" for k in _SHOWN), "exact match", "F1"]
+    title = f"{report['num_questions']:,} questions, in percent"
+    row = [name, report["model"], *_recall(report["recall"]), *_scores(report)]
+    show_table(title, head, [row], num_names=2)
+
+
+def show_differences(report: Mapping[str, Any]) -> None:
+    """What the bootstrap says, one line a pair."""
+    for facts in report.get("differences", ()):
+        say(
+            f"recall@{facts['recall_at']}, {facts['after']} against {facts['before']}: "
+            f"{facts['estimate']:+.1f} points, 95% interval {facts['low']:+.1f} to "
+            f"{facts['high']:+.1f} ({facts['num_clusters']:,} articles)"
+        )
+
+
+def _scores(report: Mapping[str, Any]) -> list[str]:
+    return [f"{report[key]:.1f}" for key in ("exact_match", "f1")]
+
+
+def _recall(by_k: Mapping[str, float]) -> list[str]:
+    return [f"{by_k[k]:.1f}" if k in by_k else "" for k in _SHOWN]

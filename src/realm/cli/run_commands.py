@@ -1,0 +1,167 @@
+"""Which commands make something: whole runs and single stages?
+
+Every stage opens what is finished and makes what is missing before it, so any of these
+commands may be the first one.
+"""
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from realm.cli.options import RecipeOption, RunOption, SetOption, absolute, open_existing, open_run
+from realm.cli.result_tables import show_evaluations
+from realm.cli.terminal import Advance, say, show_progress
+from realm.evaluation.report import duration, write_report
+
+if TYPE_CHECKING:
+    from realm.stages import Run
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("run")(whole_run)
+    for name, command in (
+        ("corpus", corpus),
+        ("spans", spans),
+        ("warm-start", warm_start),
+        ("pretrain", pretrain),
+        ("refresh", refresh),
+        ("index", index),
+        ("finetune", finetune),
+    ):
+        app.command(name, rich_help_panel="Single stages")(command)
+
+
+def whole_run(
+    run: RunOption,
+    recipe: Annotated[str, typer.Argument(metavar="[RECIPE]", show_default=False)] = "",
+    assignments: SetOption = None,
+) -> None:
+    """Do every stage of a recipe, then measure; started again, go on where it stopped."""
+    begin = time.perf_counter()
+    opened = open_run(run, recipe, assignments)
+    make_all_stages(opened)
+    if opened.experiment.dev_questions:
+        from realm.cli.scoring import evaluate
+
+        show_evaluations(evaluate(opened, opened.experiment.dev_questions))
+    else:
+        say("the recipe names no dev_questions: nothing was measured")
+    report = write_report(run)
+    say(f"{report} shows the curves; all of it took {duration(time.perf_counter() - begin)}")
+
+
+def make_all_stages(run: "Run") -> None:
+    """Every stage for which the run has data."""
+    from realm.stages import all_stages
+
+    for name, make in all_stages(run):
+        if name == "finetune" and not run.experiment.train_questions:
+            say("no train_questions: the run ends before fine-tuning (`realm finetune FILE...`)")
+            return
+        make()
+
+
+def corpus(
+    run: RunOption,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE...", help="Folders, files, or hub:NAME.", show_default=False
+        ),
+    ] = None,
+    recipe: RecipeOption = "",
+    assignments: SetOption = None,
+) -> None:
+    """Read documents and cut them into passages."""
+    changes = {"sources": absolute(sources)} if sources else {}
+    store = open_run(run, recipe, assignments, **changes).corpus()
+    typer.echo(f"{run}/corpus: {len(store):,} passages of {store.num_documents:,} documents")
+
+
+def spans(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:
+    """Find the names, dates and numbers that pre-training will hide."""
+    found = open_run(run, recipe, assignments).spans()
+    labels = ", ".join(f"{count:,} {label}" for label, count in found.num_spans_by_label.items())
+    typer.echo(f"{run}/spans: {len(found):,} salient spans ({labels})")
+
+
+def warm_start(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:
+    """Teach the embedder the inverse cloze task and the reader to use a passage."""
+    typer.echo(open_run(run, recipe, assignments).warm_start())
+
+
+def pretrain(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:
+    """Pre-train retriever and reader together."""
+    typer.echo(open_run(run, recipe, assignments).pretrain())
+
+
+def refresh(
+    run: RunOption,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow a pre-training that runs elsewhere.")
+    ] = False,
+    assignments: SetOption = None,
+) -> None:
+    """Turn the newest checkpoint of pre-training into a snapshot of the index."""
+    from realm.training.state import steps_in
+
+    opened = open_existing(run, assignments)
+    num_steps = opened.experiment.pretrain.loop.num_steps
+    while True:
+        made = _refresh_once(opened)
+        if made is not None:
+            typer.echo(f"snapshot of step {made:,}")
+        elif not watch or num_steps in steps_in(run / "pretrain" / "checkpoints"):
+            break
+        else:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        if not watch:
+            return
+    say("there is no newer checkpoint to refresh from")
+
+
+def index(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:
+    """Embed all passages with the pre-trained model, for fine-tuning and answering."""
+    opened = open_run(run, recipe, assignments)
+    opened.pretrain()
+    snapshot = opened.snapshot("pretrain")
+    typer.echo(f"{snapshot.path}: {len(opened.corpus()):,} passages as of step {snapshot.step:,}")
+
+
+def finetune(
+    run: RunOption,
+    questions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[QUESTIONS...]", help="Question files.", show_default=False),
+    ] = None,
+    recipe: RecipeOption = "",
+    assignments: SetOption = None,
+) -> None:
+    """Fine-tune on questions with known answers; the index stays as it is."""
+    changes = {"train_questions": absolute(questions)} if questions else {}
+    opened = open_run(run, recipe, assignments, **changes)
+    opened.train_questions()  # a damaged file is found before hours of training, not after
+    typer.echo(opened.finetune())
+
+
+def _refresh_once(run: "Run") -> int | None:
+    from realm.pretraining.refresh import refresh_once
+
+    store, every = run.corpus(), run.experiment.pretrain.refresh.every
+    with ExitStack() as shown:
+        advance: Advance | None = None
+
+        def on_progress(done: int) -> None:
+            nonlocal advance
+            if advance is None:  # a look that finds nothing to do shows no bar
+                advance = shown.enter_context(show_progress("passages embedded", len(store)))
+            advance(done, "")
+
+        folder = run.path / "pretrain"
+        snapshot = refresh_once(folder, store, every=every, on_progress=on_progress)
+    return None if snapshot is None else snapshot.step

@@ -1,0 +1,221 @@
+"""How is a run measured on a file of questions?
+
+Glue between the stages of a run and the measures of `evaluation`: rankings of BM25 and of the
+run's checkpoints on the one hand, answers on the other, each report with the fingerprints of
+what it was made from. A report whose fingerprints still hold is not made again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realm.artifact import fingerprint_of, read_manifest, write_atomically
+from realm.cli.terminal import show_progress
+from realm.errors import ArtifactError, SettingError, SourceError
+from realm.evaluation.comparison import FixedRanking, compare
+from realm.evaluation.metrics import METRIC_VERSION
+from realm.evaluation.open_qa import Prediction, predict, summarise, write_predictions
+from realm.evaluation.retrieval import Ranker, hits, rank_in_batches, recall_by_k
+from realm.examples.question import Question, read_questions
+from realm.experiment import expand
+from realm.openqa.answerer import Answerer
+from realm.stages import CHECKPOINTS, Run
+from realm.stopwatch import measured
+
+BM25 = "bm25"
+_DEPTH = 100  # passages of each ranking that are judged
+_COMPARED = (("start", "warm-start"), ("warm-start", "pretrain"), ("start", "pretrain"))
+
+
+def evaluate(run: Run, files: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Measure every checkpoint that the run has on every file; keep the reports in the run.
+
+    Reports are returned under `retrieval:FILE` and `open-qa:FILE`.
+    """
+    names = [question_file_name(file) for file in files]
+    if len(set(names)) < len(names):
+        raise SettingError(f"two question files have one name ({', '.join(names)}): rename one")
+    folder, models = run.path / "evaluation", models_of(run)
+    furthest = models[-1]
+    reports: dict[str, dict[str, Any]] = {}
+    for name, file in zip(names, files, strict=True):
+        expected = fingerprints(run, furthest, file)
+        reports[f"retrieval:{name}"] = _kept(
+            folder / f"retrieval-{name}.json",
+            expected,
+            partial(retrieval_report, run, file, models),
+        )
+        if furthest == "finetune":
+            predictions = folder / f"predictions-{name}.jsonl"
+            reports[f"open-qa:{name}"] = _kept(
+                folder / f"open-qa-{name}.json",
+                expected,
+                partial(open_qa_report, run, file, furthest, predictions=predictions),
+            )
+    return reports
+
+
+def retrieval_report(run: Run, file: str, models: Sequence[str]) -> dict[str, Any]:
+    """Recall of BM25, of each model, and of the last one joined with BM25 by reciprocal rank."""
+    from realm.retrieval.lexical import reciprocal_rank_fusion
+
+    questions = questions_of(file)
+    with measured(run.path / "stages.jsonl", "evaluate-retrieval"):
+        ranked = {BM25: lexical_ranking(run, questions)}
+        ranked |= {model: model_ranking(run, model, questions) for model in models}
+        joined = reciprocal_rank_fusion([ranked[models[-1]], ranked[BM25]], _DEPTH)
+        ranked[f"{models[-1]} + {BM25}"] = joined
+        pairs = [pair for pair in _COMPARED if set(pair) <= set(models)]
+        pairs.append((BM25, models[-1]))
+        report = compare(questions, ranked, run.corpus(), pairs=pairs)
+    return {
+        **report,
+        "model": models[-1],
+        "recall": report["systems"][models[-1]]["recall"],
+        "questions": Path(file).name,
+        "fingerprints": fingerprints(run, models[-1], file),
+    }
+
+
+def open_qa_report(
+    run: Run, file: str, model: str, *, predictions: Path | None = None
+) -> dict[str, Any]:
+    """Exact match and F1 of a model's answers, and the recall of the passages it chooses from."""
+    questions = questions_of(file)
+    with measured(run.path / "stages.jsonl", "evaluate-open-qa"):
+        answerer = run.answerer(model)
+        rows = _rank(
+            lambda texts, k: answerer.retrieve(texts, k).numpy(), questions, "passages retrieved"
+        )
+        found = hits(questions, rows, run.corpus())
+        answered = answer_all(answerer, questions)
+    if predictions is not None:
+        write_predictions(predictions, answered)
+    return {
+        **summarise(answered),
+        "recall": recall_by_k(found),
+        "metric_version": METRIC_VERSION,
+        "model": model,
+        "questions": Path(file).name,
+        "fingerprints": fingerprints(run, model, file),
+    }
+
+
+def lexical_ranking(run: Run, questions: Sequence[Question]) -> np.ndarray:
+    """The best passages of each question by BM25."""
+    lexical = run.lexical()
+    return _rank(lambda texts, k: lexical.search(texts, k)[0], questions, "questions to BM25")
+
+
+def model_ranking(run: Run, model: str, questions: Sequence[Question]) -> np.ndarray:
+    """The best passages of each question by a checkpoint's embedder alone."""
+    answerer = run.answerer(model)
+    answerer.retriever = replace(answerer.retriever, lexical=None)
+    return _rank(
+        lambda texts, k: answerer.retrieve(texts, k).numpy(), questions, f"questions to {model}"
+    )
+
+
+def answer_all(answerer: Answerer, questions: Sequence[Question]) -> list[Prediction]:
+    """Answer and judge all questions under a progress bar."""
+    with show_progress("questions answered", len(questions)) as advance:
+        return predict(answerer, questions, on_progress=lambda done: advance(done, ""))
+
+
+def exact_match_beside(
+    answerer: Answerer, questions: Sequence[Question], rows: np.ndarray
+) -> float:
+    """Exact match, in percent, of a reader that is given another system's passages."""
+    own = answerer.retriever
+    answerer.retriever = FixedRanking(questions, rows)  # type: ignore[assignment]
+    try:
+        return float(summarise(answer_all(answerer, questions))["exact_match"])
+    finally:
+        answerer.retriever = own
+
+
+def models_of(run: Run) -> list[str]:
+    """The checkpoints that the run has, in the order of the stages."""
+    models = []
+    for name in CHECKPOINTS:
+        try:
+            run.checkpoint(name)
+        except ArtifactError:
+            break
+        models.append(name)
+    if not models:
+        raise ArtifactError(f"{run.path} has no checkpoint yet: run `realm pretrain` first")
+    return models
+
+
+def check_model(run: Run, model: str) -> str:
+    """The named checkpoint, or the furthest one where none is named."""
+    if model and model not in CHECKPOINTS:
+        raise SettingError(f"--model {model}: choose one of {', '.join(CHECKPOINTS)}")
+    return model or run.newest_checkpoint()
+
+
+def questions_of(file: str) -> list[Question]:
+    """Read a question file that a recipe or a person named."""
+    return read_questions(Path(expand(file)))
+
+
+def question_file_name(file: str) -> str:
+    """`squad-dev` for `somewhere/squad-dev.jsonl.gz`."""
+    return Path(file).name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def fingerprints(run: Run, model: str, file: str) -> dict[str, str]:
+    """What a report depends on: data, corpus, checkpoint, snapshot and how answers are made."""
+    settings = run.experiment
+    used = [settings.finetune.objective, settings.index, settings.retrieval]
+    try:
+        data = hashlib.sha256(Path(expand(file)).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise SourceError(f"there is no question file {file}: check the path") from error
+    return {
+        "data": data,
+        "corpus": run.corpus().fingerprint,
+        "checkpoint": read_manifest(run.checkpoint(model)).fingerprint,
+        "snapshot": run.snapshot(model).manifest.fingerprint,
+        "settings": fingerprint_of([group.model_dump(mode="json") for group in used]),
+    }
+
+
+def write_json(path: Path, report: dict[str, Any]) -> None:
+    """Write a report."""
+    write_atomically(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def _rank(ranker: Ranker, questions: Sequence[Question], title: str) -> np.ndarray:
+    with show_progress(title, len(questions)) as advance:
+        done = 0
+
+        def counted(texts: Sequence[str], k: int) -> np.ndarray:
+            nonlocal done
+            rows = ranker(texts, k)
+            done += len(texts)
+            advance(done, "")
+            return rows
+
+        return rank_in_batches(counted, questions, _DEPTH)
+
+
+def _kept(
+    path: Path, expected: dict[str, str], make: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """The report at `path` where it was made from the same things, else a new one."""
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        report = {}
+    if (report.get("fingerprints"), report.get("metric_version")) != (expected, METRIC_VERSION):
+        report = make()
+        write_json(path, report)
+    return report

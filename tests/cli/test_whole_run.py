@@ -1,0 +1,222 @@
+"""Do all stages, the measures and the answers work together from the command line?"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import error_of, realm
+
+from realm import experiment
+from small_world import ARTICLES
+
+QUESTIONS = (
+    ("Who designed the Lomvar Bridge?", "Ida Renquist", "article-1"),
+    ("When was the Orsk Observatory founded?", "1894", "article-6"),
+    ("Where was the poet Anton Brisk born?", "Tavil", "article-4"),
+    ("Which queen opened a bridge in 1871?", "Queen Maritha", "article-10"),
+)
+_LOOP = 'loop = { num_steps = 2, save_every = 1, log_every = 1, precision = "fp32" }'
+
+
+@pytest.fixture(scope="module")
+def question_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four questions about the small world."""
+    file = tmp_path_factory.mktemp("questions") / "small-dev.jsonl"
+    rows = [{"question": q, "answer": [a], "doc": doc} for q, a, doc in QUESTIONS]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def recipe(
+    tmp_path_factory: pytest.TempPathFactory,
+    corpus_source: Path,
+    question_file: Path,
+    trunk_folder: Path,
+) -> Path:
+    """Every stage with two steps."""
+    file = tmp_path_factory.mktemp("recipes") / "demo.toml"
+    file.write_text(
+        f"""
+sources = ["{corpus_source}"]
+train_questions = ["{question_file}"]
+dev_questions = ["{question_file}"]
+corpus = {{ passage_tokens = 64, num_workers = 1 }}
+packing = {{ query_tokens = 40 }}
+embedder = {{ trunk = "{trunk_folder}", projection_width = 8 }}
+reader = {{ trunk = "{trunk_folder}" }}
+[warm_start.embedder]
+{_LOOP}
+objective = {{ batch_size = 4 }}
+[warm_start.reader]
+{_LOOP}
+objective = {{ batch_size = 4 }}
+[pretrain]
+{_LOOP}
+objective = {{ batch_size = 2, num_candidates = 3 }}
+refresh = {{ every = 1 }}
+num_held_out = 1
+[finetune]
+{_LOOP}
+objective = {{ batch_size = 2, retriever_passages = 8, reader_passages = 2 }}
+""",
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished_run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of all stages; read it, copy it before you change it."""
+    run = tmp_path_factory.mktemp("runs") / "small"
+    result = realm("run", recipe, "--run", run)
+    assert result.exit_code == 0, result.output
+    assert "Results in percent" in result.stdout
+    return run
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_second_start_finds_everything_done(recipe: Path, finished_run: Path) -> None:
+    stages = finished_run / "stages.jsonl"
+    before = stages.read_text(encoding="utf-8")
+    result = realm("run", recipe, "--run", finished_run)
+    assert result.exit_code == 0
+    assert stages.read_text(encoding="utf-8") == before
+    assert "finetune + bm25" in result.stdout
+
+
+def test_reports_say_what_was_measured(finished_run: Path) -> None:
+    retrieval = read_json(finished_run / "evaluation" / "retrieval-small-dev.json")
+    assert list(retrieval["systems"]) == [
+        *("bm25", "start", "warm-start", "pretrain", "finetune", "finetune + bm25"),
+    ]
+    assert retrieval["systems"]["bm25"]["recall"]["5"] == 100.0
+    assert retrieval["recall"] == retrieval["systems"]["finetune"]["recall"]
+    pairs = [(facts["before"], facts["after"]) for facts in retrieval["differences"]]
+    assert ("start", "pretrain") in pairs
+    open_qa = read_json(finished_run / "evaluation" / "open-qa-small-dev.json")
+    expected = {"num_questions", "exact_match", "f1", "recall", "metric_version", "fingerprints"}
+    assert expected <= set(open_qa)
+    assert {"checkpoint", "snapshot", "data"} <= set(open_qa["fingerprints"])
+    assert open_qa["num_questions"] == 4
+    lines = (finished_run / "evaluation" / "predictions-small-dev.jsonl").read_text("utf-8")
+    assert len(lines.splitlines()) == 4
+
+
+def test_evaluate_writes_json(finished_run: Path, question_file: Path, tmp_path: Path) -> None:
+    common = (question_file, "--run", finished_run, "--model", "pretrain", "--json")
+    result = realm("evaluate", "retrieval", *common, tmp_path / "retrieval.json")
+    assert result.exit_code == 0
+    report = read_json(tmp_path / "retrieval.json")
+    assert list(report["systems"]) == ["bm25", "pretrain", "pretrain + bm25"]
+    result = realm(
+        "evaluate", "open-qa", *common, tmp_path / "open-qa.json", "--predictions", tmp_path / "p"
+    )
+    assert result.exit_code == 0
+    assert read_json(tmp_path / "open-qa.json")["model"] == "pretrain"
+    assert len((tmp_path / "p").read_text("utf-8").splitlines()) == 4
+
+
+def test_json_answers_are_slices_of_the_documents(finished_run: Path) -> None:
+    result = realm("ask", "Where is Tavil?", "--run", finished_run, "--json")
+    answered = json.loads(result.stdout)
+    assert set(answered) == {"question", "answers", "null_probability"}
+    texts = list(ARTICLES.values())
+    for answer in answered["answers"]:
+        assert set(answer) == {"text", "probability", "passage", "document_id", "start", "end"}
+        document = texts[int(answer["document_id"].removeprefix("article-"))]
+        assert document[answer["start"] : answer["end"]] == answer["text"]
+        passage = answer["passage"]
+        assert passage["text"][passage["answer_start"] : passage["answer_end"]] == answer["text"]
+
+
+def test_a_pipe_asks_one_question_a_line(finished_run: Path) -> None:
+    result = realm("ask", "--run", finished_run, "--json", "--top-k", "1", stdin="Who?\n\nWhere?\n")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["question"] for line in lines] == ["Who?", "Where?"]
+
+
+def test_a_person_sees_the_answer_in_its_passage(finished_run: Path) -> None:
+    result = realm("ask", "Where is Tavil?", "--run", finished_run, "--top-k", "1")
+    assert result.exit_code == 0
+    shown = " ".join(result.stdout.split())
+    answer = shown.split("»")[1].split("«")[0]
+    assert f"1. {answer} (probability" in shown
+
+
+def test_settings_of_a_question_are_not_kept(finished_run: Path) -> None:
+    kept = (finished_run / "recipe.json").read_bytes()
+    result = realm("ask", "Who?", "--run", finished_run, "--set", "retrieval.lexical=true")
+    assert result.exit_code == 0
+    assert (finished_run / "recipe.json").read_bytes() == kept
+
+
+def test_info_lists_and_verifies(finished_run: Path) -> None:
+    result = realm("info", "--run", finished_run, "--verify")
+    assert result.exit_code == 0
+    assert "agree with their checksums" in result.stdout
+    assert "12" in next(line for line in result.stdout.splitlines() if "documents" in line)
+
+
+def test_the_report_shows_every_curve(finished_run: Path) -> None:
+    assert realm("report", "--run", finished_run).exit_code == 0
+    page = (finished_run / "report.html").read_text(encoding="utf-8")
+    for title in ("Loss", "Retrieval utility", "Probability of the null passage", "Staleness"):
+        assert f"<figcaption>{title}" in page
+    assert "Recall@5 on small-dev" in page
+    assert "http" not in page
+
+
+def test_refresh_and_index_find_nothing_to_do(finished_run: Path) -> None:
+    result = realm("refresh", "--run", finished_run, "--watch")
+    assert result.exit_code == 0
+    assert "no newer checkpoint" in result.stderr
+    assert "12 passages as of step 2" in realm("index", "--run", finished_run).stdout
+
+
+def test_demo_compares_five_systems_and_answers(
+    finished_run: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "_RECIPES", recipe.parent)
+    result = realm("demo", "--run", finished_run)
+    assert result.exit_code == 0, result.output
+    for row in ("BM25", "before pre-training", "after pre-training", "after fine-tuning"):
+        assert row in result.stdout
+    assert result.stdout.count("expected") == 4
+    assert "What to try next" in result.stdout
+    assert "1 refresh of the index" in result.stderr
+
+
+def test_a_run_whose_corpus_was_exchanged_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    shutil.rmtree(run / "corpus")
+    other = tmp_path / "other.jsonl"
+    rows = [{"id": str(n), "title": "", "text": f"Tavil is port number {n}."} for n in range(3)]
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert realm("corpus", other, "--run", run).exit_code == 0
+    assert "another corpus" in error_of(realm("ask", "Who?", "--run", run))
+
+
+def test_a_cut_file_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    (weights,) = (run / "finetune" / "checkpoints" / "step-000000002").glob("weights*")
+    with weights.open("r+b") as stream:
+        stream.truncate(1000)
+    assert "cut short" in error_of(realm("ask", "Who?", "--run", run))
+
+
+def test_questions_that_no_passage_answers_are_refused(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    shutil.rmtree(run / "finetune")
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"question": "Where?", "answer": ["Atlantis"]}\n', encoding="utf-8")
+    assert "no passage" in error_of(realm("finetune", file, "--run", run))
+    assert "pretrain" in realm("evaluate", "retrieval", file, "--run", run).stdout

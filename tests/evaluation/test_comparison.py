@@ -1,0 +1,67 @@
+"""Are several rankings compared on the same questions, article by article?"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from realm.corpus.passages import CorpusSettings
+from realm.corpus.store import PassageStore, build_corpus
+from realm.evaluation.comparison import (
+    FixedRanking,
+    article_by_question,
+    compare,
+    hits_of_all,
+)
+from realm.evaluation.retrieval import hits
+from realm.examples.question import Question
+
+QUESTIONS = [
+    Question("Who designed the bridge?", ("Ida Renquist",), documents=("article-1",)),
+    Question("Where was the poet born?", ("Tavil",), documents=("article-4", "article-3")),
+    Question("When did the comet come back?", ("1956",)),
+    Question("Who?", ("Queen Maritha",), documents=("elsewhere",)),
+]
+# Rows are articles, in order; Lomvar Bridge is row 1, Anton Brisk 4, Comet Lind 8, the queen 10.
+GOOD = np.array([[1, 5], [4, 3], [8, -1], [6, 10]])
+BAD = np.array([[6, 7, 8], [9, 10, 6], [-1, -1, -1], [6, 7, 8]])
+
+
+@pytest.fixture(scope="module")
+def store(
+    corpus_source: Path, tokenizer_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> PassageStore:
+    settings = CorpusSettings(passage_tokens=128, num_workers=1)
+    path = tmp_path_factory.mktemp("store") / "corpus"
+    return build_corpus([corpus_source], path, tokenizer_file=tokenizer_file, settings=settings)
+
+
+def test_recall_and_differences_by_hand(store: PassageStore) -> None:
+    assert len(store) == 12  # one passage an article, as the rows assume
+    report = compare(QUESTIONS, {"bad": BAD, "good": GOOD}, store, pairs=[("bad", "good")])
+    assert report["num_questions"] == 4
+    assert report["systems"]["good"]["recall"] == {"1": 75.0}
+    assert report["systems"]["bad"]["recall"] == {"1": 0.0}
+    (difference,) = report["differences"]
+    assert (difference["before"], difference["after"]) == ("bad", "good")
+    assert (difference["estimate"], difference["low"], difference["high"]) == (100.0, 100.0, 100.0)
+    assert difference["num_clusters"] == 4
+
+
+def test_rankings_together_are_judged_as_each_alone(store: PassageStore) -> None:
+    together = hits_of_all(QUESTIONS, [GOOD, BAD], store)
+    for found, rows in zip(together, (GOOD, BAD), strict=True):
+        np.testing.assert_array_equal(found, hits(QUESTIONS, rows, store))
+
+
+def test_questions_are_grouped_by_article(store: PassageStore) -> None:
+    assert article_by_question(QUESTIONS, store) == [
+        *("Lomvar Bridge", "Anton Brisk", "When did the comet come back?", "elsewhere"),
+    ]
+
+
+def test_a_fixed_ranking_gives_each_question_its_rows() -> None:
+    ranking = FixedRanking(QUESTIONS, GOOD)
+    asked = [QUESTIONS[2].question, QUESTIONS[0].question]
+    assert ranking.search(asked, torch.zeros(2, 4), 1).tolist() == [[8], [1]]

@@ -1,0 +1,58 @@
+"""Do the recipes that ship load, and do they say what they mean to?"""
+
+from pathlib import Path
+
+import pytest
+
+from realm import experiment
+from realm.errors import SettingError
+from realm.experiment import read_recipe
+
+RECIPES = sorted((Path(experiment.__file__).parent / "recipes").glob("*.toml"))
+
+
+def test_the_promised_recipes_ship() -> None:
+    assert {"demo", "small", "paper"} <= {file.stem for file in RECIPES}
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_recipes_load_by_name_and_by_path(file: Path) -> None:
+    by_path = read_recipe(str(file))
+    assert read_recipe(file.stem) == read_recipe(file.name) == by_path
+    assert by_path.sources
+    # A snapshot is made from a checkpoint that has to be there.
+    assert by_path.pretrain.refresh.every % by_path.pretrain.loop.save_every == 0
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_unknown_keys_are_refused_with_the_nearest(file: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.toml"
+    copy.write_text(file.read_text("utf-8").replace("passage_tokens", "pasage_tokens", 1), "utf-8")
+    with pytest.raises(SettingError, match="did you mean 'passage_tokens'"):
+        read_recipe(str(copy))
+
+
+def test_the_paper_is_quoted_right() -> None:
+    paper = read_recipe("paper")
+    assert paper.corpus.passage_tokens == 288
+    assert paper.pretrain.loop.num_steps == 200_000
+    assert paper.pretrain.objective.batch_size == 512
+    assert paper.pretrain.objective.num_candidates == 8
+    assert not paper.finetune.objective.null_passage
+
+
+def test_the_small_recipes_cut_alike() -> None:
+    assert [read_recipe(name).corpus.passage_tokens for name in ("demo", "small")] == [160, 160]
+
+
+def test_assignments_change_a_recipe() -> None:
+    changed = read_recipe("demo", ["pretrain.loop.num_steps=7", "retrieval.lexical=true"])
+    assert changed.pretrain.loop.num_steps == 7
+    assert changed.retrieval.lexical
+    with pytest.raises(SettingError, match="num_steps"):
+        read_recipe("demo", ["pretrain.loop.num_steps=many"])
+
+
+def test_an_unknown_recipe_names_the_known() -> None:
+    with pytest.raises(SettingError, match="demo, paper, small"):
+        read_recipe("nothing")
