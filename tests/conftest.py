@@ -14,7 +14,10 @@ from tokenizers import Tokenizer
 from small_world import make_tokenizer, write_corpus, write_trunk
 
 if TYPE_CHECKING:
+    from realm.corpus.store import PassageStore
     from realm.models.checkpoint import Model
+    from realm.retrieval.lexical import LexicalIndex
+    from realm.spans.annotate import SpanStore
 
 # Before anything of realm is imported: its annotated functions and records check their shapes.
 install_import_hook("realm", "shape_checks.check_shapes")
@@ -84,6 +87,33 @@ def tokenizer_file(trunk_folder: Path) -> Path:
 def tokenizer(tokenizer_file: Path) -> Tokenizer:
     """The tokenizer of the tiny trunk."""
     return Tokenizer.from_file(str(tokenizer_file))
+
+
+@pytest.fixture(scope="session")
+def small_store(corpus_source: Path, tokenizer_file: Path, small_world: Path) -> "PassageStore":
+    """The articles as twelve passages of two to four sentences, one for each article."""
+    from realm.corpus.passages import CorpusSettings
+    from realm.corpus.store import build_corpus
+
+    settings = CorpusSettings(passage_tokens=64, num_workers=1)
+    path = small_world / "corpus"
+    return build_corpus([corpus_source], path, tokenizer_file=tokenizer_file, settings=settings)
+
+
+@pytest.fixture(scope="session")
+def small_spans(small_store: "PassageStore", small_world: Path) -> "SpanStore":
+    """Names and dates in the passages; every passage has some."""
+    from realm.spans.annotate import annotate
+
+    return annotate(small_store, small_world / "spans")
+
+
+@pytest.fixture(scope="session")
+def small_lexical(small_store: "PassageStore", small_world: Path) -> "LexicalIndex":
+    """BM25 over the passages."""
+    from realm.retrieval.lexical import build_lexical_index
+
+    return build_lexical_index(small_store, small_world / "lexical")
 
 
 @pytest.fixture

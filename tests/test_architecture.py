@@ -14,9 +14,9 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "realm"
 # The order in which data passes through; a room may use its own stage and those before it.
 STAGES = [
-    *("errors", "artifact", "config", "metric_log", "stopwatch"),
+    *("errors", "artifact", "config", "metric_log", "progress", "stopwatch"),
     *("corpus", "spans", "examples", "models", "index", "retrieval", "training", "pretraining"),
-    *("openqa", "evaluation", "serving", "experiment", "stages", "demo", "cli"),
+    *("openqa", "evaluation", "serving", "experiment", "run_folder", "stages", "demo", "cli"),
 ]
 BANNED_NAMES = {"utils", "common", "base", "core", "misc", "helpers", "types", "tools"}
 # Nothing that runs code when it is read: names of modules, and of calls with their module.

@@ -108,7 +108,7 @@ def with_overrides(experiment: Experiment, assignments: Sequence[str]) -> Experi
 
 
 def expand(path: str) -> str:
-    """Fill in `${REALM_DATA}`, where data for experiments lies, and `${REALM_DEMO}`, which ships."""
+    """Fill in `${REALM_DATA}`, data for experiments, and `${REALM_DEMO}`, which ships."""
     data = os.environ.get("REALM_DATA", "../shared/data")
     return path.replace("${REALM_DATA}", data).replace("${REALM_DEMO}", str(_DEMO))
 

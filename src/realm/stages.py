@@ -7,22 +7,26 @@ that was stopped goes on where it was, and each stage can be asked for alone. Th
 time and the peak memory of each stage are kept beside the results.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
-from realm.artifact import fingerprint_of, is_finished, read_manifest, write_atomically
-from realm.config import Settings, read_settings
+from realm.artifact import fingerprint_of, is_finished, read_manifest
+from realm.config import Settings
 from realm.corpus.store import PassageStore, build_corpus
 from realm.errors import ArtifactError, SettingError
-from realm.examples.question import Question, read_questions
-from realm.experiment import Experiment, expand
+from realm.examples.question import Question
+from realm.experiment import expand
 from realm.index.encode import pool_sample
 from realm.index.snapshot import Snapshot, write_snapshot
 from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
-from realm.models.checkpoint import Model, load_model, new_model, save_checkpoint
+from realm.models.checkpoint import (
+    Model,
+    check_lengths,
+    load_model,
+    new_model,
+    save_checkpoint,
+)
 from realm.models.embedder import start_projection_from_principal_components
 from realm.models.precision import choose_precision, default_device
 from realm.models.trunk import locate_trunk
@@ -33,61 +37,14 @@ from realm.pretraining.reading import ReadingObjective, ReadingPairs, mine_readi
 from realm.pretraining.run import pretrain
 from realm.pretraining.warm_start import InverseClozeObjective
 from realm.retrieval.lexical import LexicalIndex, build_lexical_index
+from realm.run_folder import RunFolder
 from realm.spans.annotate import SpanStore, annotate
-from realm.stopwatch import measured
 from realm.training.loop import Hooks, LoopSettings, Objective, Scalars, Training
 from realm.training.state import latest_checkpoint
 
-Advance = Callable[[int, str], None]
-"""Gets how much of a stage's work is done, and a short note to show beside it."""
 
-CHECKPOINTS = ("start", "warm-start", "pretrain", "finetune")
-_RECIPE = "recipe.json"
-
-
-class Progress(Protocol):
-    """How a stage shows that it is getting on."""
-
-    def __call__(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Show one piece of work while the block runs."""
-
-
-@contextmanager
-def no_progress(title: str, total: int | None) -> Iterator[Advance]:
-    """Show nothing."""
-    yield lambda done, note: None
-
-
-class Run:
+class Run(RunFolder):
     """One run directory and the experiment that fills it."""
-
-    def __init__(
-        self, path: Path, experiment: Experiment, progress: Progress = no_progress
-    ) -> None:
-        self.path, self.experiment, self._progress = path, experiment, progress
-
-    @classmethod
-    def open(cls, path: str | Path, progress: Progress = no_progress) -> "Run":
-        """Open a run with the settings that it was made with."""
-        path = Path(path)
-        file = path / _RECIPE
-        if not file.is_file():
-            raise ArtifactError(f"{path} is no run: make one with `realm run RECIPE --run {path}`")
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ArtifactError(f"{file} is damaged: write it again with --recipe") from error
-        return cls(path, read_settings(Experiment, values, origin=str(file)), progress)
-
-    @staticmethod
-    def is_run(path: Path) -> bool:
-        """Whether a run was begun at that path."""
-        return (path / _RECIPE).is_file()
-
-    def save_recipe(self) -> None:
-        """Keep the settings in the run, so that later commands need no recipe."""
-        text = self.experiment.model_dump_json(indent=1)
-        write_atomically(self.path / _RECIPE, text + "\n")
 
     # -- documents to passages ------------------------------------------------------------
 
@@ -98,12 +55,15 @@ class Run:
             return PassageStore.open(path)
         if not self.experiment.sources:
             raise SettingError("no documents: name them with `realm corpus SOURCE... --run RUN`")
+        check_lengths(
+            self.experiment.embedder, self.experiment.reader, self.experiment.packing_settings
+        )
         sources = [expand(source) for source in self.experiment.sources]
         tokenizer = locate_trunk(self.experiment.embedder.trunk) / "tokenizer.json"
         with self._stage("corpus", "documents", None) as advance:
             return build_corpus(
                 sources, path, tokenizer_file=tokenizer, settings=self.experiment.corpus,
-                on_progress=lambda documents, passages: advance(documents, f"{passages:,} passages"),
+                on_progress=lambda documents, made: advance(documents, f"{made:,} passages"),
             )  # fmt: skip
 
     def spans(self) -> SpanStore:
@@ -210,13 +170,18 @@ class Run:
                 folder, load_model(first), store, spans, snapshot,
                 settings=settings, index_settings=self.experiment.index, inputs=inputs,
                 on_progress=lambda step, row: advance(step, _note(row)),
+                progress=self._progress,
             )  # fmt: skip
 
     def finetune(self) -> Path:
         """The reader and the query side, fine-tuned on questions; the index stays as it is."""
         settings, folder = self.experiment.finetune, self.path / "finetune"
         first, snapshot = self.pretrain(), self.snapshot("pretrain")
-        inputs = {**self._inputs(first, settings), "snapshot": snapshot.manifest.fingerprint}
+        inputs = {
+            **self._inputs(first, settings),
+            "snapshot": snapshot.manifest.fingerprint,
+            "questions": fingerprint_of([asdict(q) for q in self.train_questions()]),
+        }
 
         def objective() -> Objective:
             model = load_model(first)
@@ -230,32 +195,6 @@ class Run:
         return self._train("finetune", folder, objective, settings.loop, inputs)
 
     # -- using the results ----------------------------------------------------------------
-
-    def checkpoint(self, name: str) -> Path:
-        """The finished checkpoint of that name, without training anything."""
-        folders = {
-            "warm-start": "warm-start/reader",
-            "pretrain": "pretrain",
-            "finetune": "finetune",
-        }
-        path = (
-            self.path / "start" / "checkpoint"
-            if name == "start"
-            else latest_checkpoint(self.path / folders[name])
-        )
-        if path is None or not is_finished(path):
-            raise ArtifactError(f"{self.path} has no {name} checkpoint yet: run that stage first")
-        return path
-
-    def newest_checkpoint(self) -> str:
-        """The name of the furthest stage that has a checkpoint."""
-        for name in reversed(CHECKPOINTS):
-            try:
-                self.checkpoint(name)
-            except ArtifactError:
-                continue
-            return name
-        raise ArtifactError(f"{self.path} has no checkpoint yet: run `realm pretrain` first")
 
     def snapshot(self, name: str) -> Snapshot:
         """All passages as that checkpoint's embedder sees them; fine-tuning leaves them as is."""
@@ -297,13 +236,6 @@ class Run:
             settings=self.experiment.finetune.objective,
             index_settings=self.experiment.index, lexical=lexical,
         )  # fmt: skip
-
-    def train_questions(self) -> list[Question]:
-        """The training questions of all files."""
-        files = self.experiment.train_questions
-        if not files:
-            raise SettingError("no questions: name them with --set 'train_questions=[\"FILE\"]'")
-        return [question for file in files for question in read_questions(Path(expand(file)))]
 
     def _questions_to_learn_from(self, model: Model, snapshot: Snapshot) -> list[Question]:
         """Those of the training questions that this corpus can answer, and a few others."""
@@ -351,11 +283,6 @@ class Run:
                 "has now: take a new --run, or delete that folder to train it again"
             )
         return path
-
-    @contextmanager
-    def _stage(self, name: str, title: str, total: int | None) -> Iterator[Advance]:
-        with measured(self.path / "stages.jsonl", name), self._progress(title, total) as advance:
-            yield advance
 
 
 def all_stages(run: Run) -> Sequence[tuple[str, Callable[[], object]]]:

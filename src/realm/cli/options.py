@@ -50,6 +50,7 @@ _MADE_WITH = (
     ("lexical", ("lexical",)),
     ("start/checkpoint", ("embedder", "reader", "packing")),
 )
+_DEFAULT_RECIPE = "laptop"  # for documents of one's own, on two cores
 _MOST_NAMED = 3  # differing settings that an error lists
 
 
@@ -64,7 +65,7 @@ def open_run(
         SettingError: a recipe differs from the settings of a run that has begun, or a setting
             was changed that a finished stage was made with.
     """
-    from realm.experiment import Experiment, read_recipe, with_overrides
+    from realm.experiment import read_recipe, with_overrides
     from realm.stages import Run
 
     saved = Run.open(path).experiment if Run.is_run(path) else None
@@ -73,7 +74,7 @@ def open_run(
         if saved is not None:
             _refuse_other_recipe(path, recipe, saved, wanted)
     else:
-        wanted = with_overrides(saved or Experiment(), assignments or ())
+        wanted = with_overrides(saved or read_recipe(_DEFAULT_RECIPE), assignments or ())
         wanted = wanted.model_copy(update=changes)
     if saved is not None:
         _refuse_late_changes(path, saved, wanted)

@@ -5,14 +5,13 @@ commands may be the first one.
 """
 
 import time
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from realm.cli.options import RecipeOption, RunOption, SetOption, absolute, open_existing, open_run
 from realm.cli.result_tables import show_evaluations
-from realm.cli.terminal import Advance, say, show_progress
+from realm.cli.terminal import say, show_progress
 from realm.evaluation.report import duration, write_report
 
 if TYPE_CHECKING:
@@ -152,16 +151,7 @@ def finetune(
 def _refresh_once(run: "Run") -> int | None:
     from realm.pretraining.refresh import refresh_once
 
-    store, every = run.corpus(), run.experiment.pretrain.refresh.every
-    with ExitStack() as shown:
-        advance: Advance | None = None
-
-        def on_progress(done: int) -> None:
-            nonlocal advance
-            if advance is None:  # a look that finds nothing to do shows no bar
-                advance = shown.enter_context(show_progress("passages embedded", len(store)))
-            advance(done, "")
-
-        folder = run.path / "pretrain"
-        snapshot = refresh_once(folder, store, every=every, on_progress=on_progress)
+    every = run.experiment.pretrain.refresh.every
+    folder = run.path / "pretrain"
+    snapshot = refresh_once(folder, run.corpus(), every=every, progress=show_progress)
     return None if snapshot is None else snapshot.step

@@ -8,7 +8,6 @@ what it was made from. A report whose fingerprints still hold is not made again.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,9 @@ from realm.evaluation.retrieval import Ranker, hits, rank_in_batches, recall_by_
 from realm.examples.question import Question, read_questions
 from realm.experiment import expand
 from realm.openqa.answerer import Answerer
-from realm.stages import CHECKPOINTS, Run
+from realm.retrieval.retriever import Retriever
+from realm.run_folder import CHECKPOINTS
+from realm.stages import Run
 from realm.stopwatch import measured
 
 BM25 = "bm25"
@@ -116,7 +117,7 @@ def lexical_ranking(run: Run, questions: Sequence[Question]) -> np.ndarray:
 def model_ranking(run: Run, model: str, questions: Sequence[Question]) -> np.ndarray:
     """The best passages of each question by a checkpoint's embedder alone."""
     answerer = run.answerer(model)
-    answerer.retriever = replace(answerer.retriever, lexical=None)
+    answerer.retriever = Retriever(answerer.snapshot.index(run.experiment.index))
     return _rank(
         lambda texts, k: answerer.retrieve(texts, k).numpy(), questions, f"questions to {model}"
     )
@@ -133,7 +134,7 @@ def exact_match_beside(
 ) -> float:
     """Exact match, in percent, of a reader that is given another system's passages."""
     own = answerer.retriever
-    answerer.retriever = FixedRanking(questions, rows)  # type: ignore[assignment]
+    answerer.retriever = FixedRanking(questions, rows)
     try:
         return float(summarise(answer_all(answerer, questions))["exact_match"])
     finally:

@@ -69,6 +69,7 @@ def _window(masking: Masking, limit: int) -> tuple[int, int]:
     start, end = masking.sentence_start, masking.sentence_end
     if end - start <= limit:
         return start, end
-    centre = int(masking.hidden[0] + masking.hidden[-1]) // 2
+    # Around a hidden wordpiece, not between two that lie far apart: one at least is seen.
+    centre = int(masking.hidden[len(masking.hidden) // 2])
     first = min(max(start, centre - limit // 2), end - limit)
     return first, first + limit

@@ -4,7 +4,9 @@ With the very packing and towers that the trainer uses; passages are read from t
 blocks, sorted by length inside a block, and come out in the order of the corpus.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -61,6 +63,31 @@ def embed_null_passage(model: Model) -> Float[Tensor, " dim"]:
     with evaluating(model.embedder):
         packed = [model.packer.passage(_NOTHING, _NOTHING)]
         return embed(model.embedder.passage_tower, packed, model.packer)[0].cpu()
+
+
+def write_rows(
+    file: Path,
+    blocks: Iterable[Float[Tensor, "block width"]],
+    num_rows: int,
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write blocks of vectors as one array in half width; `on_progress` gets rows done."""
+    rows: np.ndarray | None = None
+    done = 0
+    for block in blocks:
+        if rows is None:
+            shape = (num_rows, block.shape[1])
+            rows = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+            # A full disk is an error here, not a killed process in the middle of a write.
+            with file.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+        rows[done : done + len(block)] = block.cpu().numpy()
+        done += len(block)
+        if on_progress is not None:
+            on_progress(done)
+    if isinstance(rows, np.memmap):
+        rows.flush()
 
 
 def pool_sample(

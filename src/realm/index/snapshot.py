@@ -21,7 +21,7 @@ from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
 from realm.index.approximate import ApproximateIndex
-from realm.index.encode import embed_corpus, embed_null_passage, project
+from realm.index.encode import embed_corpus, embed_null_passage, project, write_rows
 from realm.index.exact import ExactIndex
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
@@ -110,17 +110,7 @@ def write_snapshot(
     settings = {"step": step, "width": tower.width}
     inputs = {"corpus": store.fingerprint, "checkpoint": checkpoint}
     with create_artifact(path, KIND, settings=settings, inputs=inputs) as staging:
-        shape = (len(store), tower.width)
-        rows = np.lib.format.open_memmap(
-            staging.path / _ROWS, mode="w+", dtype=np.float16, shape=shape
-        )
-        done = 0
-        for block in blocks:
-            rows[done : done + len(block)] = block.numpy()
-            done += len(block)
-            if on_progress is not None:
-                on_progress(done)
-        rows.flush()
+        write_rows(staging.path / _ROWS, blocks, len(store), on_progress=on_progress)
         np.save(staging.path / _NULL, embed_null_passage(model).numpy())
         staging.counts["num_passages"] = len(store)
     return Snapshot.open(path, store)

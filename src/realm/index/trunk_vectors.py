@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from realm.artifact import create_artifact, open_artifact
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
-from realm.index.encode import pool_corpus
+from realm.index.encode import pool_corpus, write_rows
 from realm.models.checkpoint import Model
 
 KIND = "trunk-vectors"
@@ -57,21 +57,9 @@ def write_trunk_vectors(
     trunk = trunk_fingerprint(model.embedder.passage_tower.trunk)
     inputs = {"corpus": store.fingerprint, "trunk": trunk}
     with create_artifact(path, KIND, settings={}, inputs=inputs) as staging:
-        rows: np.memmap[tuple[int, int], np.dtype[np.float16]] | None = None
-        done = 0
-        for block in pool_corpus(model, store):
-            if rows is None:
-                shape = (len(store), block.shape[1])
-                rows = np.lib.format.open_memmap(
-                    staging.path / _ROWS, mode="w+", dtype=np.float16, shape=shape
-                )
-            rows[done : done + len(block)] = block.cpu().numpy()
-            done += len(block)
-            if on_progress is not None:
-                on_progress(done)
-        if rows is not None:
-            rows.flush()
-        staging.counts["num_passages"] = done
+        blocks = pool_corpus(model, store)
+        write_rows(staging.path / _ROWS, blocks, len(store), on_progress=on_progress)
+        staging.counts["num_passages"] = len(store)
     return TrunkVectors.open(path, store)
 
 
@@ -80,5 +68,7 @@ def trunk_fingerprint(trunk: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, weight in sorted(trunk.state_dict().items()):
         digest.update(name.encode())
-        digest.update(weight.detach().to(torch.bfloat16).contiguous().cpu().view(torch.int16).numpy())
+        digest.update(
+            weight.detach().to(torch.bfloat16).contiguous().cpu().view(torch.int16).numpy()
+        )
     return digest.hexdigest()[:16]

@@ -29,7 +29,7 @@ KIND = "checkpoint"
 
 @dataclass
 class Model:
-    """Everything that turns text into scores: both encoders and the packing they were trained on."""
+    """What turns text into scores: both encoders and the packing they were trained on."""
 
     embedder: Embedder
     reader: Reader
@@ -55,12 +55,7 @@ def new_model(
     tokenizer = read_tokenizer(folder)
     if tokenizer.to_str() != read_tokenizer(reader_folder).to_str():
         raise SettingError("embedder.trunk and reader.trunk have different tokenizers: use one")
-    limit = min(max_positions(folder), max_positions(reader_folder))
-    if packing.query_tokens + packing.passage_tokens > limit:
-        raise SettingError(
-            f"query_tokens + passage_tokens is over the {limit} wordpieces that the trunk can "
-            "read: set packing.query_tokens or corpus.passage_tokens lower"
-        )
+    check_lengths(embedder, reader, packing)
 
     def tower() -> Tower:
         return Tower(load_trunk(folder, dropout=embedder.dropout), embedder)
@@ -73,6 +68,24 @@ def new_model(
         Packer(tokenizer, packing),
         tokenizer,
     )
+
+
+def check_lengths(
+    embedder: EmbedderSettings, reader: ReaderSettings, packing: PackingSettings
+) -> None:
+    """Make sure that the trunks can read what will be packed for them.
+
+    Raises:
+        SettingError: an input of full length would not fit.
+    """
+    limit = max_positions(locate_trunk(embedder.trunk))
+    reader_limit = max_positions(locate_trunk(reader.trunk))
+    joint = packing.query_tokens + packing.passage_tokens
+    if packing.passage_tokens > limit or joint > reader_limit:
+        raise SettingError(
+            f"packing.query_tokens + corpus.passage_tokens is {joint}, but the trunk reads "
+            f"{min(limit, reader_limit)} wordpieces at most: set one of them lower"
+        )
 
 
 def save_checkpoint(

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from realm.config import Settings
+from realm.errors import SettingError
 from realm.examples.packing import Packed, Packer, TokenBatch, length_batches
 from realm.models.trunk import DEFAULT_TRUNK
 
@@ -72,7 +73,7 @@ class Tower(nn.Module):
             pooled = output.pooler_output
         else:
             pooled = hidden[:, 0]
-        return pooled
+        return pooled  # type: ignore[no-any-return]
 
     def forward(self, batch: TokenBatch) -> Float[Tensor, "batch dim"]:
         """Embeddings in single precision."""
@@ -140,6 +141,11 @@ def start_projection_from_principal_components(
     """
     if tower.projection is None:
         return 1.0
+    if tower.projection.out_features > tower.projection.in_features:
+        raise SettingError(
+            f"embedder.projection_width is over the trunk's {tower.projection.in_features}: set it "
+            "lower, or warm_start.embedder.principal_components_sample=0"
+        )
     pooled = nn.functional.normalize(pooled, dim=-1)
     values, vectors = torch.linalg.eigh(pooled.double().T @ pooled.double())
     width = tower.projection.out_features

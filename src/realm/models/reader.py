@@ -95,7 +95,7 @@ class Reader(nn.Module):
 
     def output_embeddings(self) -> Float[Tensor, "vocab hidden"]:
         """The word embeddings, which the masked head shares."""
-        return self.trunk.get_input_embeddings().weight  # type: ignore[operator, no-any-return, union-attr]
+        return self.trunk.get_input_embeddings().weight  # type: ignore[operator, no-any-return]
 
 
 @dataclass(frozen=True)

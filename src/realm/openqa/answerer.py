@@ -8,7 +8,7 @@ stand in several, ranked by probability, each with the passage that supports it 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -32,6 +32,13 @@ from realm.retrieval.retriever import Retriever
 
 _SPANS_LOOKED_AT = 200  # most probable spans of a question that are grouped into answers
 _QUESTIONS_AT_ONCE = 16
+
+
+class Ranker(Protocol):
+    """Chooses the passages that are read: a `Retriever`, or anything that ranks."""
+
+    def search(self, questions: Sequence[str], vectors: Tensor, k: int) -> Tensor:
+        """Rows [questions, k] of passages, best first; -1 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class Answerer:
         model: Model,
         store: PassageStore,
         snapshot: Snapshot,
-        retriever: Retriever,
+        retriever: Ranker,
         settings: OpenQaSettings,
     ) -> None:
         self.model, self.store, self.snapshot = model, store, snapshot
@@ -136,6 +143,8 @@ class Answerer:
                 place % widths,
             )
             row = int(reading.rows[number, passage])
+            if self._splits_word(row, first, first + offset):
+                continue
             answer = self._answer(row, first, first + offset, probability, float(beliefs[passage]))
             key = normalise_answer(answer.text)
             if key:
@@ -144,6 +153,13 @@ class Answerer:
         ranked = sorted(answers, key=lambda key: -totals[key])[:top_k]
         chosen = tuple(_with_probability(answers[key], totals[key]) for key in ranked)
         return Answered(question, chosen, null)
+
+    def _splits_word(self, row: int, first: int, last: int) -> bool:
+        """Whether a span begins or ends inside a word: wordpieces do, answers do not."""
+        text, spans = self.store.text(row), self.store.token_spans(row)
+        start, end = int(spans[first][0]), int(spans[last][1])
+        begins_inside = start > 0 and text[start - 1 : start + 1].isalnum()
+        return begins_inside or (end < len(text) and text[end - 1 : end + 1].isalnum())
 
     def _answer(self, row: int, first: int, last: int, probability: float, belief: float) -> Answer:
         passage, spans = self.store.passage(row), self.store.token_spans(row)

@@ -22,6 +22,7 @@ from realm.errors import ResourceError
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
 from realm.models.checkpoint import load_model
 from realm.models.precision import choose_precision, default_device
+from realm.progress import Progress, no_progress
 from realm.training.state import Journal, checkpoint_path, prune, steps_in
 
 _POLL_SECONDS = 0.2
@@ -33,8 +34,9 @@ class RefreshSettings(Settings):
 
     every: int = 500
     """Steps between the checkpoints that are turned into snapshots (section 4.1)."""
-    mode: Literal["inline", "process"] = "inline"
-    """`process` keeps training while a second process embeds the corpus."""
+    mode: Literal["inline", "process", "elsewhere"] = "inline"
+    """`process` keeps training while a second process embeds the corpus; `elsewhere` leaves that
+    to `realm refresh --watch`, on any machine that sees the run's directory."""
     max_staleness: int | None = None
     """Steps after which the trainer waits for a newer snapshot; `None` never waits."""
     adoption_lag: int | None = None
@@ -54,7 +56,7 @@ def refresh_once(
     store: PassageStore,
     *,
     every: int,
-    on_progress: Callable[[int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> Snapshot | None:
     """Embed the corpus with the newest due checkpoint of a training, if that was not done yet."""
     # Step 0 is the model that the training was given, and so is the snapshot it starts with.
@@ -65,10 +67,12 @@ def refresh_once(
     model = load_model(checkpoint)
     entry = Journal(folder / "journal.jsonl").find("precision", 0)
     model.to(default_device(), choose_precision(entry["chosen"] if entry else "auto"))
-    return write_snapshot(
-        snapshot_path(folder, due[-1]), model, store,
-        checkpoint=read_manifest(checkpoint).fingerprint, step=due[-1], on_progress=on_progress,
-    )  # fmt: skip
+    with progress(f"refresh of step {due[-1]}", len(store)) as advance:
+        return write_snapshot(
+            snapshot_path(folder, due[-1]), model, store,
+            checkpoint=read_manifest(checkpoint).fingerprint, step=due[-1],
+            on_progress=lambda done: advance(done, ""),
+        )  # fmt: skip
 
 
 class LiveIndex:
@@ -155,7 +159,7 @@ class LiveIndex:
 
     def _wait_until(self, is_there: Callable[[], bool], what: str) -> None:
         while not is_there():
-            if self._settings.mode == "inline" or not _refresher_is_alive():
+            if not _somebody_refreshes(self._settings.mode):
                 raise ResourceError(
                     f"the training waits for {what}, but nothing makes it: set refresh.every to "
                     "a multiple of save_every within the bound, or use refresh.mode=process"
@@ -179,8 +183,12 @@ def refresh_process(folder: Path, store: PassageStore, settings: RefreshSettings
         process.join()
 
 
-def _refresher_is_alive() -> bool:
-    return any(child.name == "realm-refresh" for child in multiprocessing.active_children())
+def _somebody_refreshes(mode: str) -> bool:
+    if mode == "elsewhere":
+        return True
+    return mode == "process" and any(
+        child.name == "realm-refresh" for child in multiprocessing.active_children()
+    )
 
 
 def _refresh_forever(

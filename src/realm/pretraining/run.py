@@ -15,6 +15,7 @@ from realm.index.snapshot import IndexSettings, Snapshot
 from realm.models.checkpoint import Model
 from realm.pretraining.objective import RealmObjective, RealmSettings
 from realm.pretraining.refresh import LiveIndex, RefreshSettings, refresh_once, refresh_process
+from realm.progress import Progress, no_progress
 from realm.spans.annotate import SpanStore
 from realm.training.distributed import join_group
 from realm.training.loop import Hooks, LoopSettings, Scalars, Training
@@ -41,7 +42,7 @@ def pretrain(
     index_settings: IndexSettings,
     inputs: dict[str, str],
     on_progress: Callable[[int, Scalars], None] | None = None,
-    on_refresh: Callable[[int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> Path:
     """Pre-train from the newest checkpoint in the folder; return the last checkpoint."""
     _check(settings)
@@ -63,7 +64,7 @@ def pretrain(
 
     def after_save(step: int) -> None:
         if refresh.mode == "inline" and group.is_first:
-            refresh_once(folder, store, every=refresh.every, on_progress=on_refresh)
+            refresh_once(folder, store, every=refresh.every, progress=progress)
         live.prune()
         group.wait()
 

@@ -8,6 +8,7 @@ depended on the moment they were made: they stand in a journal, and a resumed ru
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,11 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.entries: list[dict[str, Any]] = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    self.entries.append(json.loads(line))
-                except ValueError:
-                    break  # the torn last line of a killed run
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        self._is_torn = text != "" and not text.endswith("\n")
+        for line in text.splitlines():
+            with suppress(ValueError):  # the torn line of a killed run
+                self.entries.append(json.loads(line))
 
     def find(self, event: str, step: int) -> dict[str, Any] | None:
         """The entry of an event at a step, if it was made before."""
@@ -73,8 +73,10 @@ class Journal:
         entry = {"event": event, "step": step, **facts}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
+            # Half a line of a killed run must not swallow this one.
+            stream.write(("\n" if self._is_torn else "") + json.dumps(entry) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
+        self._is_torn = False
         self.entries.append(entry)
         return entry

@@ -1,0 +1,207 @@
+"""The loop on a toy: it learns, and a stopped run ends as one that was never stopped."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from realm.errors import ArtifactError
+from realm.metric_log import read_metrics
+from realm.models.checkpoint import Model, load_model, save_checkpoint
+from realm.models.embedder import embed
+from realm.training.loop import Hooks, LoopSettings, Scalars, Training
+from realm.training.optim import OptimSettings
+from realm.training.state import Journal, latest_checkpoint, steps_in
+
+INPUTS = {"corpus": "abc"}
+_TIMINGS = ("step_seconds",)
+
+
+class Stopped(Exception):
+    """Stands for a kill inside the process of the test."""
+
+
+class Toy:
+    """Bring the embeddings of random queries to a fixed point; batch and noise follow the step."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def trainable(self) -> nn.Module:
+        return nn.ModuleDict({"embedder": self.model.embedder})
+
+    def loss(self, step: int) -> tuple[Tensor, Scalars]:
+        generator = np.random.default_rng(step)
+        packer = self.model.packer
+        queries = [packer.query(generator.integers(5, 100, 6)) for _ in range(4)]
+        vectors = embed(self.model.embedder.query_tower, queries, packer)
+        # Like dropout: what a step draws from torch must not depend on the steps before it.
+        wanted = torch.ones_like(vectors) + 0.1 * torch.randn_like(vectors)
+        loss = (vectors - wanted).square().mean()
+        return loss, {"half": float(loss.detach()) / 2}
+
+
+@pytest.fixture
+def start(small_model: Model, tmp_path: Path) -> Callable[[], Model]:
+    """Makes the same model again and again."""
+    save_checkpoint(tmp_path / "start", small_model, step=0, inputs={})
+    return lambda: load_model(tmp_path / "start")
+
+
+def settings_of(**values: Any) -> LoopSettings:
+    defaults: dict[str, Any] = {"num_steps": 7, "save_every": 3, "log_every": 1}
+    optim = OptimSettings(learning_rate=1e-3)
+    return LoopSettings.model_validate({**defaults, "precision": "fp32", "optim": optim, **values})
+
+
+def train(model: Model, folder: Path, hooks: Hooks = Hooks(), **values: Any) -> Path:
+    return Training(Toy(model), settings_of(**values), folder, INPUTS).run(hooks)
+
+
+def stop_at(step: int) -> Hooks:
+    """Hooks that end the run in the middle of a step."""
+
+    def before_step(now: int) -> Scalars:
+        if now == step:
+            raise Stopped
+        return {}
+
+    return Hooks(before_step=before_step)
+
+
+def tensors_of(checkpoint: Path) -> dict[str, Tensor]:
+    weights = load_file(checkpoint / "weights.safetensors")
+    moments = load_file(checkpoint / "training.safetensors")
+    assert not weights.keys() & moments.keys()
+    return {**weights, **moments}
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    rows = read_metrics(folder / "metrics.jsonl")
+    return [{k: v for k, v in row.items() if k not in _TIMINGS} for row in rows]
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    """The same last checkpoint, moments included, and the same metrics but for the clock."""
+    ours, theirs = latest_checkpoint(one), latest_checkpoint(other)
+    assert ours is not None
+    assert theirs is not None
+    assert ours.name == theirs.name
+    ours_tensors, theirs_tensors = tensors_of(ours), tensors_of(theirs)
+    assert ours_tensors.keys() == theirs_tensors.keys()
+    for name, tensor in ours_tensors.items():
+        assert torch.equal(tensor, theirs_tensors[name]), name
+    assert rows_of(one) == rows_of(other)
+
+
+def test_the_loss_falls(start: Callable[[], Model], tmp_path: Path) -> None:
+    train(start(), tmp_path / "run", num_steps=30, save_every=30)
+    losses = [row["loss"] for row in rows_of(tmp_path / "run")]
+    assert len(losses) == 30
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stopped_at", [2, 3, 5])
+def test_resumed_equals_uninterrupted(
+    start: Callable[[], Model], tmp_path: Path, stopped_at: int, precision: str
+) -> None:
+    train(start(), tmp_path / "whole", precision=precision)
+    with pytest.raises(Stopped):
+        train(start(), tmp_path / "stopped", stop_at(stopped_at), precision=precision)
+    assert steps_in(tmp_path / "stopped" / "checkpoints")[-1] == stopped_at // 3 * 3
+    last = train(start(), tmp_path / "stopped", precision=precision)
+    assert last.name == "step-000000007"
+    assert_same_training(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_a_run_may_be_stopped_again_and_again(start: Callable[[], Model], tmp_path: Path) -> None:
+    train(start(), tmp_path / "whole")
+    for stopped_at in (1, 4, 5, 6):
+        with pytest.raises(Stopped):
+            train(start(), tmp_path / "stopped", stop_at(stopped_at))
+    train(start(), tmp_path / "stopped")
+    assert_same_training(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_a_finished_training_is_left_as_it_is(start: Callable[[], Model], tmp_path: Path) -> None:
+    last = train(start(), tmp_path / "run")
+    before = {file: file.stat().st_mtime_ns for file in last.iterdir()}
+    assert train(start(), tmp_path / "run", stop_at(0)) == last
+    assert {file: file.stat().st_mtime_ns for file in last.iterdir()} == before
+
+
+def test_lines_after_the_last_checkpoint_are_cut(
+    start: Callable[[], Model], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(Stopped):
+        train(start(), folder, stop_at(5))
+    assert [row["step"] for row in rows_of(folder)] == [1, 2, 3, 4, 5]
+    # What a killed process leaves: half a line.
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write('{"step": 6, "lo')
+    with pytest.raises(Stopped):
+        train(start(), folder, stop_at(3))
+    assert [row["step"] for row in rows_of(folder)] == [1, 2, 3]
+    train(start(), folder)
+    assert [row["step"] for row in rows_of(folder)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_what_is_measured_stands_beside_each_checkpoint(
+    start: Callable[[], Model], tmp_path: Path
+) -> None:
+    hooks = Hooks(measure=lambda step: {"measured": float(step)})
+    train(start(), tmp_path / "run", hooks)
+    measured = {r["step"]: r["measured"] for r in rows_of(tmp_path / "run") if "measured" in r}
+    assert measured == {0: 0.0, 3: 3.0, 6: 6.0, 7: 7.0}
+
+
+def test_precision_is_chosen_once(start: Callable[[], Model], tmp_path: Path) -> None:
+    train(start(), tmp_path / "whole", precision="fp32")
+    with pytest.raises(Stopped):
+        train(start(), tmp_path / "stopped", stop_at(4), precision="fp32")
+    journal = tmp_path / "stopped" / "journal.jsonl"
+    written = journal.read_bytes()
+    assert json.loads(written) == {"event": "precision", "step": 0, "chosen": "fp32"}
+    # As if `auto` would now measure another winner.
+    model = start()
+    train(model, tmp_path / "stopped", precision="bf16")
+    assert next(model.embedder.parameters()).dtype == torch.float32
+    assert journal.read_bytes() == written
+    assert_same_training(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_other_inputs_are_refused(start: Callable[[], Model], tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        train(start(), tmp_path / "run", stop_at(4))
+    other = Training(Toy(start()), settings_of(), tmp_path / "run", {"corpus": "xyz"})
+    with pytest.raises(ArtifactError, match="other inputs or settings"):
+        other.run()
+
+
+def test_two_checkpoints_are_kept(start: Callable[[], Model], tmp_path: Path) -> None:
+    train(start(), tmp_path / "run", num_steps=5, save_every=1)
+    assert steps_in(tmp_path / "run" / "checkpoints") == [4, 5]
+
+
+def test_what_follows_a_torn_line_of_a_journal_is_not_lost(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    Journal(file).write("adopt", 3, snapshot=2)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write('{"event": "adopt", "st')
+    torn = Journal(file)
+    assert torn.last_step("adopt") == 3
+    torn.write("adopt", 5, snapshot=4)
+    torn.write("adopt", 7, snapshot=6)
+    again = Journal(file)
+    assert [entry["step"] for entry in again.entries] == [3, 5, 7]
+    assert again.latest("adopt", 6) == {"event": "adopt", "step": 5, "snapshot": 4}
+    assert again.find("adopt", 4) is None
+    assert again.last_step("precision") == -1
