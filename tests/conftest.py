@@ -15,6 +15,7 @@ from small_world import make_tokenizer, write_corpus, write_trunk
 
 if TYPE_CHECKING:
     from realm.corpus.store import PassageStore
+    from realm.index.snapshot import Snapshot
     from realm.models.checkpoint import Model
     from realm.retrieval.lexical import LexicalIndex
     from realm.spans.annotate import SpanStore
@@ -130,3 +131,14 @@ def small_model(trunk_folder: Path) -> "Model":
         ReaderSettings(trunk=str(trunk_folder), span_width=24, max_answer_tokens=4),
         PackingSettings(query_tokens=32, passage_tokens=64),
     )
+
+
+@pytest.fixture
+def small_snapshot(
+    small_model: "Model", small_store: "PassageStore", tmp_path: Path
+) -> "Snapshot":
+    """The passages as the small model sees them at first."""
+    from realm.index.snapshot import write_snapshot
+
+    path = tmp_path / "small-snapshot"
+    return write_snapshot(path, small_model, small_store, checkpoint="start", step=0)

@@ -34,7 +34,7 @@ from realm.openqa.answerer import Answerer, open_answerer
 from realm.openqa.finetune import select_questions
 from realm.openqa.objective import OpenQaObjective
 from realm.pretraining.reading import ReadingObjective, ReadingPairs, mine_reading_pairs
-from realm.pretraining.run import pretrain
+from realm.pretraining.run import Pretraining
 from realm.pretraining.warm_start import InverseClozeObjective
 from realm.retrieval.lexical import LexicalIndex, build_lexical_index
 from realm.run_folder import RunFolder
@@ -134,8 +134,9 @@ class Run(RunFolder):
         if is_finished(path):
             return ReadingPairs.open(path)
         store, spans, lexical = self.corpus(), self.spans(), self.lexical()
-        total = min(settings.num_queries, len(spans.rows_with_spans()))
-        with self._stage("reading-pairs", "masked spans looked up", total) as advance:
+        with self._stage(
+            "reading-pairs", "masked spans looked up", settings.num_queries
+        ) as advance:
             return mine_reading_pairs(
                 path, store, spans, lexical, settings, seed=0,
                 on_progress=lambda done: advance(done, ""),
@@ -166,12 +167,10 @@ class Run(RunFolder):
         store, spans = self.corpus(), self.spans()
         snapshot = self.snapshot("warm-start")
         with self._stage("pretrain", "REALM steps", settings.loop.num_steps) as advance:
-            return pretrain(
-                folder, load_model(first), store, spans, snapshot,
-                settings=settings, index_settings=self.experiment.index, inputs=inputs,
-                on_progress=lambda step, row: advance(step, _note(row)),
-                progress=self._progress,
-            )  # fmt: skip
+            return Pretraining(
+                folder, load_model(first), store, spans, snapshot, settings,
+                self.experiment.index, inputs, self._progress,
+            ).run(lambda step, row: advance(step, _note(row)))  # fmt: skip
 
     def finetune(self) -> Path:
         """The reader and the query side, fine-tuned on questions; the index stays as it is."""

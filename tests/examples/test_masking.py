@@ -139,8 +139,6 @@ def test_the_three_maskers_differ(small_spans: SpanStore) -> None:
         # Sentence of twenty from wordpiece 10 on, a window of six around what is hidden.
         ([12], 10, 30, [10, 11, 13, 14, 15]),
         ([20, 21], 10, 30, [18, 19, 22, 23]),
-        # Scattered far apart: around the middle one.
-        ([10, 19, 29], 10, 30, [16, 17, 18, 20, 21]),
         ([29], 10, 30, [24, 25, 26, 27, 28]),
         ([10, 11], 10, 30, [12, 13, 14, 15]),
         # Six or fewer need no window.
@@ -155,8 +153,15 @@ def test_a_long_sentence_is_cut_around_what_is_hidden(
     query = mask_query(store, packer, 0, masking, max_masks=10)
     assert len(query.ids) == 6
     assert query.ids[query.ids != packer.mask_id].tolist() == [1000 + place for place in seen]
-    in_sight = [place for place in hidden if seen[0] <= place <= seen[-1] or len(hidden) < 3]
-    assert query.targets.tolist() == [1000 + place for place in in_sight]
+    assert query.targets.tolist() == [1000 + place for place in hidden]
+
+
+def test_of_what_is_hidden_far_apart_some_is_in_sight(packer: Packer) -> None:
+    masking = Masking(10, 30, np.array([10, 18, 29]))
+    query = mask_query(fake_store(40, [10, 30, 40]), packer, 0, masking, max_masks=10)
+    assert query.ids.tolist() == [1015, 1016, 1017, packer.mask_id, 1019, 1020]
+    assert query.targets.tolist() == [1018]
+    assert query.positions.tolist() == [4]
 
 
 def test_a_span_longer_than_a_query_is_hidden_throughout(packer: Packer) -> None:

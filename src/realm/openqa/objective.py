@@ -30,7 +30,7 @@ from realm.models.marginal import positive_log_likelihood
 from realm.models.reader import read, span_scores
 from realm.openqa.labels import answer_token_spans, holds_answer
 from realm.retrieval.candidates import NULL_ROW
-from realm.training.distributed import ProcessGroup
+from realm.training.distributed import join_group
 
 
 class OpenQaSettings(Settings):
@@ -117,11 +117,10 @@ class OpenQaObjective:
         *,
         seed: int,
         index_settings: IndexSettings | None = None,
-        group: ProcessGroup = ProcessGroup(),
     ) -> None:
         self.model, self.settings = model, settings
         self._store, self._snapshot = store, snapshot
-        self._questions, self._seed, self._group = list(questions), seed, group
+        self._questions, self._seed, self._group = list(questions), seed, join_group()
         self._index = snapshot.index(index_settings or IndexSettings())
 
     def trainable(self) -> nn.Module:

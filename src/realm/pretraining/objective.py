@@ -32,7 +32,7 @@ from realm.models.marginal import (
 )
 from realm.models.reader import masked_log_probs, read
 from realm.retrieval.candidates import choose_candidates
-from realm.training.distributed import ProcessGroup
+from realm.training.distributed import join_group
 
 _SPARE = 8  # found beyond what is needed, since the own passage and its copies are dropped
 
@@ -62,10 +62,10 @@ class RealmObjective:
         settings: RealmSettings,
         *,
         seed: int,
-        group: ProcessGroup = ProcessGroup(),
     ) -> None:
         self.model, self.settings = model, settings
-        self._store, self._masker, self._seed, self._group = store, masker, seed, group
+        self._store, self._masker = store, masker
+        self._seed, self._group = seed, join_group()
         self._hashes = store.content_hashes()
         train, held_out = split_rows(masker.rows(), store, seed)
         self._rows, self.held_out = train, held_out

@@ -6,7 +6,7 @@ head. The passages are found by BM25. After a few hundred steps the reader copie
 first REALM step on a helpful passage makes a difference.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from realm.models.marginal import mean_over_targets, positive_log_likelihood
 from realm.models.reader import masked_log_probs, read, span_scores
 from realm.retrieval.lexical import LexicalIndex
 from realm.spans.annotate import SpanStore
-from realm.training.distributed import ProcessGroup
+from realm.training.distributed import join_group
 
 KIND = "reading-pairs"
 _PAIRS = "pairs.npy"
@@ -82,17 +82,16 @@ def mine_reading_pairs(
     """Look for evidence for randomly chosen salient spans; `on_progress` gets queries done."""
     inputs = {"corpus": store.fingerprint, "lexical": lexical.manifest.fingerprint}
     with create_artifact(path, KIND, settings=settings.model_dump(), inputs=inputs) as staging:
-        masker = SalientSpanMasker(store, spans)
-        rows = np.random.default_rng((seed, 30)).permutation(masker.rows())[: settings.num_queries]
+        chosen = _choose_spans(spans, settings.num_queries, seed)
         found: list[tuple[int, int, int]] = []
-        for begin in range(0, len(rows), _AT_ONCE):
+        for begin in range(0, len(chosen), _AT_ONCE):
             found += _with_evidence(
-                rows[begin : begin + _AT_ONCE], store, spans, lexical, settings, seed
+                chosen[begin : begin + _AT_ONCE], store, spans, lexical, settings
             )
             if on_progress is not None:
-                on_progress(min(begin + _AT_ONCE, len(rows)))
+                on_progress(min(begin + _AT_ONCE, len(chosen)))
         np.save(staging.path / _PAIRS, np.array(found, dtype=_PAIR))
-        staging.counts.update(num_queries=len(rows), num_pairs=len(found))
+        staging.counts.update(num_queries=len(chosen), num_pairs=len(found))
     if not found:
         raise SourceError(
             "no masked name or date stands in a second passage: this corpus repeats nothing, "
@@ -113,12 +112,11 @@ class ReadingObjective:
         settings: ReadingSettings,
         *,
         seed: int,
-        group: ProcessGroup = ProcessGroup(),
     ) -> None:
         self.model, self.settings = model, settings
         self._store, self._spans, self._pairs = store, spans, pairs
         self._masker = SalientSpanMasker(store, spans)
-        self._seed, self._group = seed, group
+        self._seed, self._group = seed, join_group()
 
     def trainable(self) -> nn.Module:
         """The reader alone."""
@@ -177,28 +175,34 @@ def occurrences(body: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.flatnonzero((windows == wanted).all(axis=1))
 
 
+def _choose_spans(spans: SpanStore, num_queries: int, seed: int) -> list[tuple[int, int]]:
+    """Passages in random order with a random span each; a small corpus is gone through again."""
+    rows = np.random.default_rng((seed, 30)).permutation(spans.rows_with_spans()).tolist()
+    chosen: dict[tuple[int, int], None] = {}
+    for turn in range(-(-num_queries // max(1, len(rows)))):
+        for row in rows[: num_queries - turn * len(rows)]:
+            span = int(generator_at(turn, seed, row).integers(len(spans.of(row))))
+            chosen[row, span] = None
+    return list(chosen)
+
+
 def _with_evidence(
-    rows: np.ndarray,
+    chosen: Sequence[tuple[int, int]],
     store: PassageStore,
     spans: SpanStore,
     lexical: LexicalIndex,
     settings: ReadingSettings,
-    seed: int,
 ) -> list[tuple[int, int, int]]:
-    """For one random span of each passage, the best other passage that holds its words."""
+    """For each span, the best other passage of the ranking that holds its words."""
     hashes, masker = store.content_hashes(), SalientSpanMasker(store, spans)
-    chosen = [int(generator_at(0, seed, row).integers(len(spans.of(row)))) for row in rows.tolist()]
-    maskings = [
-        masker.masking(row, spans.of(row)[span])
-        for row, span in zip(rows.tolist(), chosen, strict=True)
-    ]
+    maskings = [masker.masking(row, spans.of(row)[span]) for row, span in chosen]
     texts = [
         sentence_text(store, row, masking)
-        for row, masking in zip(rows.tolist(), maskings, strict=True)
+        for (row, _), masking in zip(chosen, maskings, strict=True)
     ]
     rankings, _ = lexical.search(texts, settings.depth + 1)
     result = []
-    for row, span, masking, ranking in zip(rows.tolist(), chosen, maskings, rankings, strict=True):
+    for (row, span), masking, ranking in zip(chosen, maskings, rankings, strict=True):
         wanted = store.token_ids(row)[masking.hidden]
         others = (int(r) for r in ranking if r >= 0 and hashes[r] != hashes[row])
         evidence = next((r for r in others if len(occurrences(store.token_ids(r), wanted))), None)

@@ -3,8 +3,9 @@
 Where the refresh happens (inline or in a second process) is decided here and nowhere else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from realm.config import Settings
@@ -17,7 +18,6 @@ from realm.pretraining.objective import RealmObjective, RealmSettings
 from realm.pretraining.refresh import LiveIndex, RefreshSettings, refresh_once, refresh_process
 from realm.progress import Progress, no_progress
 from realm.spans.annotate import SpanStore
-from realm.training.distributed import join_group
 from realm.training.loop import Hooks, LoopSettings, Scalars, Training
 
 
@@ -31,47 +31,58 @@ class PretrainSettings(Settings):
     """Held-out queries on which retrieval utility is measured at every checkpoint."""
 
 
-def pretrain(
-    folder: Path,
-    model: Model,
-    store: PassageStore,
-    spans: SpanStore,
-    first: Snapshot,
-    *,
-    settings: PretrainSettings,
-    index_settings: IndexSettings,
-    inputs: dict[str, str],
-    on_progress: Callable[[int, Scalars], None] | None = None,
-    progress: Progress = no_progress,
-) -> Path:
-    """Pre-train from the newest checkpoint in the folder; return the last checkpoint."""
-    _check(settings)
-    refresh = settings.refresh
-    group = join_group()
-    seed = settings.loop.seed
-    masker = make_masker(settings.objective.masking, store, spans)
-    objective = RealmObjective(model, store, masker, settings.objective, seed=seed, group=group)
-    live = LiveIndex(folder, store, first, refresh, index_settings)
+@dataclass(frozen=True)
+class Pretraining:
+    """Everything that a pre-training needs; `run` may be called again to go on after a stop."""
 
-    def before_step(step: int) -> Scalars:
-        scalars = live.before_step(step)
-        objective.index = live.index
-        return scalars
+    folder: Path
+    model: Model
+    store: PassageStore
+    spans: SpanStore
+    first: Snapshot
+    """The corpus as the given model sees it: what is searched until the first refresh."""
+    settings: PretrainSettings
+    index_settings: IndexSettings
+    inputs: Mapping[str, str]
+    """Fingerprints of what the training depends on; other ones are refused on resume."""
+    progress: Progress = no_progress
 
-    def measure(step: int) -> Scalars:
-        objective.index = live.index
-        return objective.held_out_utility(settings.num_held_out)
+    def run(self, on_progress: Callable[[int, Scalars], None] | None = None) -> Path:
+        """Pre-train from the newest checkpoint in the folder; return the last checkpoint.
 
-    def after_save(step: int) -> None:
-        if refresh.mode == "inline" and group.is_first:
-            refresh_once(folder, store, every=refresh.every, progress=progress)
-        live.prune()
-        group.wait()
+        Raises:
+            SettingError: the refresh is not due at steps that have a checkpoint.
+        """
+        settings, refresh = self.settings, self.settings.refresh
+        _check(settings)
+        masker = make_masker(settings.objective.masking, self.store, self.spans)
+        objective = RealmObjective(
+            self.model, self.store, masker, settings.objective, seed=settings.loop.seed
+        )
+        live = LiveIndex(self.folder, self.store, self.first, refresh, self.index_settings)
+        training = Training(objective, settings.loop, self.folder, self.inputs)
 
-    training = Training(objective, settings.loop, folder, inputs, group)
-    is_apart = refresh.mode == "process" and group.is_first
-    with refresh_process(folder, store, refresh) if is_apart else nullcontext():
-        return training.run(Hooks(before_step, measure, after_save, on_progress))
+        def before_step(step: int) -> Scalars:
+            scalars = live.before_step(step)
+            objective.index = live.index
+            return scalars
+
+        def measure(step: int) -> Scalars:
+            objective.index = live.index
+            return objective.held_out_utility(settings.num_held_out)
+
+        def after_save(step: int) -> None:
+            # After the last step nobody trains on a new snapshot; the index stage makes the last.
+            is_wanted = refresh.mode == "inline" and step < settings.loop.num_steps
+            if is_wanted and training.group.is_first:
+                refresh_once(self.folder, self.store, every=refresh.every, progress=self.progress)
+            live.prune()
+            training.group.wait()
+
+        is_apart = refresh.mode == "process" and training.group.is_first
+        apart = refresh_process(self.folder, self.store, refresh) if is_apart else nullcontext()
+        with apart:
+            return training.run(Hooks(before_step, measure, after_save, on_progress))
 
 
 def _check(settings: PretrainSettings) -> None:

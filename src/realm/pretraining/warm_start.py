@@ -25,7 +25,7 @@ from realm.examples.stream import batch_at, generator_at
 from realm.models.checkpoint import Model
 from realm.models.embedder import Tower, pool
 from realm.models.marginal import divergence_from_teacher, inverse_cloze_loss
-from realm.training.distributed import ProcessGroup
+from realm.training.distributed import join_group
 
 
 class InverseClozeSettings(Settings):
@@ -52,10 +52,9 @@ class InverseClozeObjective:
         settings: InverseClozeSettings,
         *,
         seed: int,
-        group: ProcessGroup = ProcessGroup(),
     ) -> None:
         self.model, self.settings = model, settings
-        self._store, self._seed, self._group = store, seed, group
+        self._store, self._seed, self._group = store, seed, join_group()
         self._rows = rows_for_inverse_cloze(store)
         for tower in (model.embedder.query_tower, model.embedder.passage_tower):
             tower.trunk.requires_grad_(settings.trains == "all")

@@ -6,7 +6,7 @@ and a loss that depends on nothing but the weights and the number of the step.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -20,7 +20,7 @@ from realm.errors import ArtifactError
 from realm.metric_log import MetricLog
 from realm.models.checkpoint import Model, save_checkpoint, training_tensors
 from realm.models.precision import choose_precision, default_device, precision_name
-from realm.training.distributed import ProcessGroup
+from realm.training.distributed import ProcessGroup, join_group
 from realm.training.optim import Optimizer, OptimSettings, rate_factor
 from realm.training.state import Journal, checkpoint_path, latest_checkpoint, prune
 
@@ -70,7 +70,7 @@ class Training:
     settings: LoopSettings
     folder: Path
     inputs: Mapping[str, str]
-    group: ProcessGroup = ProcessGroup()
+    group: ProcessGroup = field(default_factory=join_group)
 
     def run(self, hooks: Hooks = Hooks()) -> Path:
         """Train to the last step, from the newest checkpoint if there is one; return the last."""

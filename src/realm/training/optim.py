@@ -46,7 +46,7 @@ class Optimizer:
         self._adam = torch.optim.AdamW(
             [self._group(name) for name in self.masters],
             lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon,
-            foreach=True,
+            fused=True,
         )  # fmt: skip
 
     def step(self, factor: float, group: ProcessGroup) -> float:

@@ -1,0 +1,64 @@
+"""Approximate search misses little, and what it finds is scored exactly."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from realm.errors import ResourceError
+from realm.index.approximate import ApproximateIndex
+from realm.index.exact import ExactIndex
+
+
+def clustered(count: int, width: int = 16, clusters: int = 40) -> torch.Tensor:
+    """Vectors of length one that lie in groups, as those of passages do."""
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(clusters, width))
+    vectors = centres[generator.integers(clusters, size=count)]
+    vectors = vectors + 0.4 * generator.normal(size=(count, width))
+    return torch.nn.functional.normalize(torch.from_numpy(vectors).float(), dim=-1)
+
+
+@pytest.fixture(scope="module")
+def vectors() -> torch.Tensor:
+    return clustered(6000)
+
+
+def recall(index: ApproximateIndex, exact: ExactIndex, queries: torch.Tensor, k: int) -> float:
+    wanted, found = exact.search(queries, k).rows, index.search(queries, k).rows
+    hits = [len(np.intersect1d(w, f)) for w, f in zip(wanted.numpy(), found.numpy(), strict=True)]
+    return float(np.mean(hits)) / k
+
+
+def test_recall_against_exact_search(vectors: torch.Tensor) -> None:
+    queries = vectors[::60] + 0.05 * torch.randn(100, 16, generator=torch.manual_seed(0))
+    exact = ExactIndex(vectors)
+    few, many = (ApproximateIndex(vectors, probes=probes) for probes in (1, 16))
+    assert len(few) == 6000
+    assert recall(many, exact, queries, 10) > 0.97
+    assert recall(many, exact, queries, 10) >= recall(few, exact, queries, 10) > 0.5
+
+
+def test_all_cells_are_exact_search(vectors: torch.Tensor) -> None:
+    queries = vectors[:20]
+    approximate = ApproximateIndex(vectors.half(), probes=10_000).search(queries, 5)
+    exact = ExactIndex(vectors.half()).search(queries, 5)
+    assert torch.equal(approximate.rows, exact.rows)
+    torch.testing.assert_close(approximate.scores, exact.scores)
+
+
+def test_what_is_not_found_has_no_row(vectors: torch.Tensor) -> None:
+    # One cell of some ninety is looked at: it does not hold 6000 passages.
+    found = ApproximateIndex(vectors, probes=1).search(vectors[:2], 7000)
+    assert found.rows.shape == (2, 6000)
+    is_missing = found.rows == -1
+    assert is_missing.any()
+    assert (found.scores[is_missing] == -torch.inf).all()
+    assert found.scores[~is_missing].isfinite().all()
+
+
+def test_faiss_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ResourceError, match=r"faiss-cpu.*index\.kind=exact"):
+        ApproximateIndex(torch.eye(3))

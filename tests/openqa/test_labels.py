@@ -1,0 +1,177 @@
+"""Where answers stand, by hand."""
+
+from typing import cast
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realm.corpus.store import Passage, PassageStore
+from realm.examples.question import Question
+from realm.openqa.labels import answer_token_spans, find_answers, holds_answer, normalise_answer
+
+
+class FakeStore:
+    """One passage whose wordpieces are three characters long or shorter, as far as words go."""
+
+    def __init__(self, title: str, text: str) -> None:
+        self.title, self.text = title, text
+
+    def passage(self, row: int) -> Passage:
+        return Passage(0, "d", self.title, self.text, 0, len(self.text))
+
+    def token_spans(self, row: int) -> np.ndarray:
+        spans, start = [], 0
+        for word in self.text.split(" "):
+            end = start + len(word)
+            spans += [(begin, min(begin + 3, end)) for begin in range(start, end, 3)]
+            start = end + 1
+        return np.array(spans)
+
+
+def fake_store(title: str, text: str) -> PassageStore:
+    return cast(PassageStore, FakeStore(title, text))
+
+
+def regex(*patterns: str) -> Question:
+    return Question("?", patterns, is_regex=True)
+
+
+def found(text: str, question: Question) -> list[str]:
+    return [text[start:end] for start, end in find_answers(text, question)]
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "expected"),
+    [
+        # Case.
+        ("It was NASA who did.", ["nasa"], ["NASA"]),
+        ("ida renquist lived here.", ["Ida Renquist"], ["ida renquist"]),
+        # Articles, in the answer, in the text, between.
+        ("He read The Grey Harbour.", ["the grey harbour"], ["Grey Harbour"]),
+        ("He read The Grey Harbour.", ["A Grey Harbour"], ["Grey Harbour"]),
+        ("Harbour of a Queen", ["Harbour of the Queen"], ["Harbour of a Queen"]),
+        ("in theory", ["ory"], []),
+        # Punctuation, around and inside, on either side.
+        ('She said "Tavil", then left.', ["Tavil"], ["Tavil"]),
+        ("It opened (1871).", ["1871"], ["1871"]),
+        ("It opened in '1871'!", ["1871."], ["1871"]),
+        ("the U.S. army", ["US"], ["U.S"]),
+        ("the US army", ["U.S."], ["US"]),
+        ("a well-known poet", ["wellknown"], ["well-known"]),
+        ("Renquist, Ida", ["Renquist Ida"], ["Renquist, Ida"]),
+        # Whole words only.
+        ("Tavils and Tavilton", ["Tavil"], []),
+        ("1871-1902", ["1871"], []),
+        # Accents: written with one sign or with two they are equal, without them they are not.
+        ("Jos\u00e9 came.", ["Jose\u0301"], ["Jos\u00e9"]),
+        ("Jose\u0301 came.", ["JOS\u00c9"], ["Jose\u0301"]),
+        ("Jos\u00e9 came.", ["Jose"], []),
+        # Several occurrences, of several answers, in the order of the text.
+        ("Tavil, not Lomvar. Tavil!", ["Lomvar", "Tavil"], ["Tavil", "Lomvar", "Tavil"]),
+        ("New York New York", ["New York"], ["New York", "New York"]),
+        ("ha ha ha", ["ha ha"], ["ha ha", "ha ha"]),
+        # Two spellings of one answer are one occurrence.
+        ("The queen came.", ["queen", "The Queen", "Queen."], ["queen"]),
+        # Nothing is left to look for.
+        ("the a an ...", ["the", "..."], []),
+        ("anything", ["?"], []),
+        ("", ["Tavil"], []),
+    ],
+)
+def test_occurrences(text: str, answers: list[str], expected: list[str]) -> None:
+    assert found(text, Question("?", tuple(answers))) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns", "expected"),
+    [
+        ("Born 9 June 1838 in Tavil.", [r"\d+ June \d{4}"], ["9 June 1838"]),
+        ("born in TAVIL", ["tavil"], ["TAVIL"]),
+        ("1871 and 1902", [r"\b1[89]\d\d\b"], ["1871", "1902"]),
+        # The text as it stands: articles and punctuation are part of it.
+        ("the U.S. army", [r"U\.S\."], ["U.S."]),
+        ("the U.S. army", ["US"], []),
+        # Parts of words, if the pattern wants them.
+        ("Tavilton", ["Tavil"], ["Tavil"]),
+        # An invalid pattern finds nothing, and the others still count.
+        ("Tavil", ["(", "Tavil"], ["Tavil"]),
+        # Nothing and blanks are no answers.
+        ("a b", ["x*", r"\s"], []),
+    ],
+)
+def test_regular_expressions(text: str, patterns: list[str], expected: list[str]) -> None:
+    assert found(text, regex(*patterns)) == expected
+
+
+words = st.lists(st.sampled_from(["Tavil", "the", "1871", "a", "Lind's", "(queen)", "é"]))
+
+
+@given(words, st.lists(st.sampled_from(["Tavil", "1871", "queen", "é"]), min_size=1, max_size=3))
+def test_a_label_is_never_called_wrong(text_words: list[str], answer_words: list[str]) -> None:
+    text, answer = " ".join(text_words), " ".join(answer_words)
+    spans = find_answers(text, Question("?", (answer,)))
+    for start, end in spans:
+        assert normalise_answer(text[start:end]) == normalise_answer(answer)
+    wanted = f" {normalise_answer(answer)} "
+    assert bool(spans) == (wanted in f" {normalise_answer(text)} ")
+
+
+def test_normalised_answers() -> None:
+    table = {
+        "The  Grey Harbour!": "grey harbour",
+        "an apple a day": "apple day",
+        "Anna": "anna",
+        "U.S.A.": "usa",
+        "  1,000\tmetres ": "1000 metres",
+        "\u00c9t\u00e9": "e\u0301te\u0301",
+        "the": "",
+    }
+    for text, expected in table.items():
+        assert normalise_answer(text) == expected
+
+
+def test_the_title_counts_for_the_retriever_alone() -> None:
+    store = fake_store("Ida Renquist", "She was an engineer.")
+    question = Question("?", ("Ida Renquist",))
+    assert holds_answer(store, 0, question)
+    assert holds_answer(store, 0, regex("ida"))
+    assert answer_token_spans(store, 0, question, max_answer_tokens=5) == []
+    assert not holds_answer(store, 0, Question("?", ("Tavil",)))
+
+
+def test_the_null_passage_holds_nothing() -> None:
+    store = fake_store("Tavil", "Tavil")
+    assert not holds_answer(store, -1, Question("?", ("Tavil",)))
+    assert answer_token_spans(store, -1, Question("?", ("Tavil",)), max_answer_tokens=5) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "expected"),
+    [
+        # Tav il is a por t Tav il
+        ("Tavil is a port Tavil", "Tavil", [(0, 1), (6, 7)]),
+        ("Tavil is a port Tavil", "port", [(4, 5)]),
+        ("Tavil is a port Tavil", "is a port", [(2, 5)]),
+        # (Ta vil ) in: a wordpiece is taken whole where the answer begins inside it.
+        ("(Tavil) in", "Tavil", [(0, 1)]),
+        ("Tavil.", "Tavil", [(0, 1)]),
+        # Wit her spo oni a: five, and four is the most.
+        ("Witherspoonia is", "Witherspoonia", []),
+        ("Witherspoon is", "Witherspoon", [(0, 3)]),
+    ],
+)
+def test_wordpieces_of_occurrences(text: str, answer: str, expected: list[tuple[int, int]]) -> None:
+    store, question = fake_store("", text), Question("?", (answer,))
+    assert answer_token_spans(store, 0, question, max_answer_tokens=4) == expected
+
+
+def test_the_wordpieces_of_real_passages(small_store: PassageStore) -> None:
+    question = Question("?", ("3 May 1871", "Sorna", "the observatory Orsk"))
+    for row in range(len(small_store)):
+        text, spans = small_store.text(row), small_store.token_spans(row)
+        places = answer_token_spans(small_store, row, question, max_answer_tokens=20)
+        assert len(places) == text.count("3 May 1871") + text.count("Sorna")
+        for first, last in places:
+            assert text[spans[first][0] : spans[last][1]] in ("3 May 1871", "Sorna")

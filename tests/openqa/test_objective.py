@@ -1,0 +1,190 @@
+"""The two losses of fine-tuning against sums over everything, written out."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from realm.corpus.store import PassageStore
+from realm.examples.question import Question
+from realm.index.snapshot import Snapshot
+from realm.models.checkpoint import Model
+from realm.models.embedder import evaluating
+from realm.openqa.labels import holds_answer
+from realm.openqa.objective import (
+    OpenQaObjective,
+    OpenQaSettings,
+    Reading,
+    embed_questions,
+    question_ids,
+    read_passages,
+)
+
+TAVIL = Question("Where is the port?", ("Tavil",))
+NOWHERE = Question("Where is it?", ("Atlantis",))
+IN_A_TITLE = Question("What is the poem?", ("Comet Lind returns every", "the Grey Harbour"))
+NUM_PASSAGES = 12
+
+Make = Callable[..., OpenQaObjective]
+
+
+@pytest.fixture
+def make(small_model: Model, small_store: PassageStore, small_snapshot: Snapshot) -> Make:
+    """Makes an objective over all passages for given questions."""
+    small_model.embedder = small_model.embedder.with_own_query_tower()
+
+    def make_objective(questions: Sequence[Question], **values: object) -> OpenQaObjective:
+        defaults = {"batch_size": len(questions), "reader_passages": NUM_PASSAGES}
+        settings = OpenQaSettings.model_validate({**defaults, **values})
+        return OpenQaObjective(
+            small_model, small_store, small_snapshot, questions, settings, seed=0
+        )
+
+    return make_objective
+
+
+def read_everything(
+    model: Model, store: PassageStore, snapshot: Snapshot, question: Question
+) -> Reading:
+    with evaluating(model.modules()):
+        ids = [question_ids(model, question.question)]
+        vectors = embed_questions(model, ids)
+        rows = torch.arange(NUM_PASSAGES)[None]
+        settings = OpenQaSettings()
+        return read_passages(model, store, snapshot, ids, vectors, rows, settings)
+
+
+def scores_of(reading: Reading, store: PassageStore, texts: Sequence[str]) -> list[float]:
+    """Joint scores of all spans that read as one of the texts, by looking at every span."""
+    joint = reading.joint[0, :-1].view(reading.spans.shape[1:])
+    found = []
+    for row in range(NUM_PASSAGES):
+        text, spans = store.text(row), store.token_spans(row).tolist()
+        for first in range(len(spans)):
+            for last in range(first, min(first + joint.shape[-1], len(spans))):
+                if text[spans[first][0] : spans[last][1]] in texts:
+                    found.append(float(joint[row, first, last - first]))
+    return found
+
+
+def log_sum(scores: Sequence[float]) -> float:
+    return math.log(sum(math.exp(score) for score in scores))
+
+
+def test_every_occurrence_counts(
+    make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    reading = read_everything(small_model, small_store, small_snapshot, TAVIL)
+    found = scores_of(reading, small_store, ["Tavil"])
+    texts = [small_store.text(row) for row in range(NUM_PASSAGES)]
+    # Twice in the passage on Tavil, and once in six others.
+    assert texts[3].count("Tavil") == 2
+    assert len(found) == sum(text.count("Tavil") for text in texts) == 8
+    everything = float(reading.joint.logsumexp(dim=-1))
+    _, scalars = make([TAVIL]).loss(0)
+    assert scalars["reader_loss"] == pytest.approx(everything - log_sum(found), abs=1e-4)
+
+
+def test_occurrences_of_all_answers_count_but_not_longer_ones_nor_titles(
+    make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    reading = read_everything(small_model, small_store, small_snapshot, IN_A_TITLE)
+    longest = small_model.reader.settings.max_answer_tokens
+    assert len(small_model.tokenizer.encode("Comet Lind returns every").ids) - 2 > longest
+    found = scores_of(reading, small_store, ["Grey Harbour"])
+    assert len(found) == 3
+    everything = float(reading.joint.logsumexp(dim=-1))
+    _, scalars = make([IN_A_TITLE]).loss(0)
+    assert scalars["reader_loss"] == pytest.approx(everything - log_sum(found), abs=1e-4)
+
+
+def test_null_is_right_where_nothing_holds_an_answer(
+    make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    reading = read_everything(small_model, small_store, small_snapshot, NOWHERE)
+    loss, scalars = make([NOWHERE]).loss(0)
+    null = float(reading.joint.log_softmax(dim=-1)[0, -1])
+    assert scalars["reader_loss"] == pytest.approx(-null, abs=1e-4)
+    assert scalars["retriever_loss"] == 0.0
+    assert float(loss) == pytest.approx(-null, abs=1e-4)
+    # And wrong where an answer could be pointed at: it is none of the occurrences.
+    _, answered = make([TAVIL]).loss(0)
+    assert answered["answer_in_top_5"] == 1.0
+
+
+def test_nothing_to_learn_is_a_loss_of_zero(make: Make, small_model: Model) -> None:
+    loss, scalars = make([NOWHERE, NOWHERE], null_passage=False).loss(0)
+    assert float(loss) == 0.0
+    assert scalars["answer_in_beam"] == 0.0
+    assert scalars["read_correctly"] == 0.0
+    loss.backward()
+    for name, parameter in small_model.modules().named_parameters():
+        assert parameter.grad is None or not parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("null_passage", [False, True])
+def test_gradients_are_finite_where_some_questions_have_no_answer(
+    make: Make, small_model: Model, null_passage: bool
+) -> None:
+    loss, _ = make([NOWHERE, TAVIL], null_passage=null_passage).loss(0)
+    loss.backward()
+    assert loss.isfinite()
+    gradients = [p.grad for p in small_model.modules().parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_the_retriever_ranks_passages_that_hold_an_answer(
+    make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    with evaluating(small_model.modules()):
+        ids = [question_ids(small_model, TAVIL.question)]
+        scores = (small_snapshot.embeddings.float() @ embed_questions(small_model, ids)[0]).tolist()
+    holding = [row for row in range(NUM_PASSAGES) if holds_answer(small_store, row, TAVIL)]
+    assert len(holding) == 7
+    expected = log_sum(scores) - log_sum([scores[row] for row in holding])
+    _, scalars = make([TAVIL]).loss(0)
+    assert scalars["retriever_loss"] == pytest.approx(expected, abs=1e-4)
+    # Over fewer passages, the best ones alone.
+    best = sorted(range(NUM_PASSAGES), key=lambda row: -scores[row])[:9]
+    found = [scores[row] for row in best if row in holding]
+    _, scalars = make([TAVIL], retriever_passages=9).loss(0)
+    expected = log_sum([scores[row] for row in best]) - log_sum(found)
+    assert scalars["retriever_loss"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_query_side_moves_and_the_passages_stay(make: Make, small_model: Model) -> None:
+    objective = make([TAVIL])
+    loss, _ = objective.loss(0)
+    loss.backward()
+    embedder = small_model.embedder
+    assert all(p.grad is None for p in embedder.passage_tower.parameters())
+    query = [p for n, p in embedder.query_tower.named_parameters() if "pooler" not in n]
+    assert all(p.grad is not None and p.grad.any() for p in query)
+    assert small_model.reader.span_head.output.weight.grad is not None
+    names = [name for name, _ in objective.trainable().named_parameters()]
+    assert not any("passage_tower" in name for name in names)
+    # With the very names of the model, so that a checkpoint takes their masters.
+    assert set(names) < {name for name, _ in small_model.modules().named_parameters()}
+
+
+def test_batched_equals_one_by_one(make: Make) -> None:
+    questions = [TAVIL, NOWHERE, IN_A_TITLE]
+    together, _ = make(questions, reader_passages=4).loss(0)
+    alone = [float(make([q], reader_passages=4).loss(0)[0].detach()) for q in questions]
+    assert float(together.detach()) == pytest.approx(sum(alone) / 3, abs=1e-4)
+
+
+def test_the_loss_falls(make: Make) -> None:
+    objective = make([TAVIL, NOWHERE, IN_A_TITLE])
+    adam = torch.optim.Adam(objective.trainable().parameters(), lr=3e-3)
+    losses: list[Tensor] = []
+    for step in range(12):
+        loss, _ = objective.loss(step)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(loss.detach())
+    assert losses[-1] < 0.5 * losses[0]

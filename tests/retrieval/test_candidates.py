@@ -1,0 +1,45 @@
+"""Null first, never the own passage, exactly as many as asked for."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realm.retrieval.candidates import NULL_ROW, choose_candidates
+
+
+def choose(
+    found: list[list[int]], own: list[int], hashes: list[int], num_candidates: int
+) -> list[list[int]]:
+    chosen = choose_candidates(
+        torch.tensor(found), own, np.array(hashes, dtype=np.uint64), num_candidates
+    )
+    rows: list[list[int]] = chosen.tolist()
+    return rows
+
+
+def test_by_hand() -> None:
+    # Passages 1 and 4 are copies of each other.
+    hashes = [10, 11, 12, 13, 11, 15]
+    assert choose([[3, 1, 4, 0, 5]], [1], hashes, 3) == [[NULL_ROW, 3, 0]]
+    assert choose([[3, 1, 4, 0, 5]], [4], hashes, 4) == [[NULL_ROW, 3, 0, 5]]
+    assert choose([[3, 1, 4, 0, 5]], [2], hashes, 4) == [[NULL_ROW, 3, 1, 4]]
+    # The null passage fills up what a tiny corpus lacks; a row that was not found is no passage.
+    assert choose([[1, 4, 0]], [1], hashes, 4) == [[NULL_ROW, 0, NULL_ROW, NULL_ROW]]
+    assert choose([[2, -1, -1]], [0], hashes, 3) == [[NULL_ROW, 2, NULL_ROW]]
+    assert choose([[2, 3]], [0], hashes, 1) == [[NULL_ROW]]
+
+
+@given(st.integers(0, 1000), st.integers(1, 8), st.integers(1, 12))
+def test_in_general(seed: int, num_candidates: int, num_found: int) -> None:
+    generator = np.random.default_rng(seed)
+    hashes = generator.integers(0, 9, 12).tolist()
+    found = [generator.permutation(12)[:num_found].tolist() for _ in range(4)]
+    own = generator.integers(0, 12, 4).tolist()
+    for query, chosen in enumerate(choose(found, own, hashes, num_candidates)):
+        assert len(chosen) == num_candidates
+        assert chosen[0] == NULL_ROW
+        rows = [row for row in chosen[1:] if row != NULL_ROW]
+        assert chosen[1 : 1 + len(rows)] == rows, "the null passage fills up the end"
+        allowed = [row for row in found[query] if hashes[row] != hashes[own[query]]]
+        assert rows == allowed[: num_candidates - 1]
