@@ -134,9 +134,7 @@ def small_model(trunk_folder: Path) -> "Model":
 
 
 @pytest.fixture
-def small_snapshot(
-    small_model: "Model", small_store: "PassageStore", tmp_path: Path
-) -> "Snapshot":
+def small_snapshot(small_model: "Model", small_store: "PassageStore", tmp_path: Path) -> "Snapshot":
     """The passages as the small model sees them at first."""
     from realm.index.snapshot import write_snapshot
 

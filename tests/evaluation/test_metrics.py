@@ -9,15 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realm.evaluation.metrics import (
-    contains_answer,
     exact_match,
     f1,
     is_correct,
-    normalise_answer,
     paired_bootstrap,
     regex_match,
 )
 from realm.examples.question import Question, read_questions
+from realm.openqa.labels import contains_answer, normalise_answer
 
 
 @pytest.mark.parametrize(

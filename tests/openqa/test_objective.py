@@ -1,7 +1,7 @@
 """The two losses of fine-tuning against sums over everything, written out."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
@@ -24,7 +24,9 @@ from realm.openqa.objective import (
 
 TAVIL = Question("Where is the port?", ("Tavil",))
 NOWHERE = Question("Where is it?", ("Atlantis",))
-IN_A_TITLE = Question("What is the poem?", ("Comet Lind returns every", "the Grey Harbour"))
+IN_A_TITLE = Question(
+    "What is the poem?", ("Comet Lind returns every 62 years", "the Grey Harbour")
+)
 NUM_PASSAGES = 12
 
 Make = Callable[..., OpenQaObjective]
@@ -59,14 +61,20 @@ def read_everything(
 def scores_of(reading: Reading, store: PassageStore, texts: Sequence[str]) -> list[float]:
     """Joint scores of all spans that read as one of the texts, by looking at every span."""
     joint = reading.joint[0, :-1].view(reading.spans.shape[1:])
-    found = []
-    for row in range(NUM_PASSAGES):
-        text, spans = store.text(row), store.token_spans(row).tolist()
-        for first in range(len(spans)):
-            for last in range(first, min(first + joint.shape[-1], len(spans))):
-                if text[spans[first][0] : spans[last][1]] in texts:
-                    found.append(float(joint[row, first, last - first]))
-    return found
+    return [
+        float(joint[row, first, last - first])
+        for row in range(NUM_PASSAGES)
+        for first, last, text in all_spans(store, row, joint.shape[-1])
+        if text in texts
+    ]
+
+
+def all_spans(store: PassageStore, row: int, max_tokens: int) -> Iterator[tuple[int, int, str]]:
+    """First and last wordpiece and the words of every span of a passage."""
+    text, spans = store.text(row), store.token_spans(row).tolist()
+    for first in range(len(spans)):
+        for last in range(first, min(first + max_tokens, len(spans))):
+            yield first, last, text[spans[first][0] : spans[last][1]]
 
 
 def log_sum(scores: Sequence[float]) -> float:
@@ -79,9 +87,9 @@ def test_every_occurrence_counts(
     reading = read_everything(small_model, small_store, small_snapshot, TAVIL)
     found = scores_of(reading, small_store, ["Tavil"])
     texts = [small_store.text(row) for row in range(NUM_PASSAGES)]
-    # Twice in the passage on Tavil, and once in six others.
+    # Twice in the passage on Tavil, and once in five others.
     assert texts[3].count("Tavil") == 2
-    assert len(found) == sum(text.count("Tavil") for text in texts) == 8
+    assert len(found) == sum(text.count("Tavil") for text in texts) == 7
     everything = float(reading.joint.logsumexp(dim=-1))
     _, scalars = make([TAVIL]).loss(0)
     assert scalars["reader_loss"] == pytest.approx(everything - log_sum(found), abs=1e-4)
@@ -92,7 +100,8 @@ def test_occurrences_of_all_answers_count_but_not_longer_ones_nor_titles(
 ) -> None:
     reading = read_everything(small_model, small_store, small_snapshot, IN_A_TITLE)
     longest = small_model.reader.settings.max_answer_tokens
-    assert len(small_model.tokenizer.encode("Comet Lind returns every").ids) - 2 > longest
+    longer = small_model.tokenizer.encode(IN_A_TITLE.answers[0], add_special_tokens=False)
+    assert len(longer.ids) > longest
     found = scores_of(reading, small_store, ["Grey Harbour"])
     assert len(found) == 3
     everything = float(reading.joint.logsumexp(dim=-1))
@@ -108,15 +117,12 @@ def test_null_is_right_where_nothing_holds_an_answer(
     null = float(reading.joint.log_softmax(dim=-1)[0, -1])
     assert scalars["reader_loss"] == pytest.approx(-null, abs=1e-4)
     assert scalars["retriever_loss"] == 0.0
-    assert float(loss) == pytest.approx(-null, abs=1e-4)
-    # And wrong where an answer could be pointed at: it is none of the occurrences.
-    _, answered = make([TAVIL]).loss(0)
-    assert answered["answer_in_top_5"] == 1.0
+    assert loss.item() == pytest.approx(-null, abs=1e-4)
 
 
 def test_nothing_to_learn_is_a_loss_of_zero(make: Make, small_model: Model) -> None:
     loss, scalars = make([NOWHERE, NOWHERE], null_passage=False).loss(0)
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert scalars["answer_in_beam"] == 0.0
     assert scalars["read_correctly"] == 0.0
     loss.backward()
@@ -143,7 +149,7 @@ def test_the_retriever_ranks_passages_that_hold_an_answer(
         ids = [question_ids(small_model, TAVIL.question)]
         scores = (small_snapshot.embeddings.float() @ embed_questions(small_model, ids)[0]).tolist()
     holding = [row for row in range(NUM_PASSAGES) if holds_answer(small_store, row, TAVIL)]
-    assert len(holding) == 7
+    assert len(holding) == 6
     expected = log_sum(scores) - log_sum([scores[row] for row in holding])
     _, scalars = make([TAVIL]).loss(0)
     assert scalars["retriever_loss"] == pytest.approx(expected, abs=1e-4)

@@ -5,24 +5,18 @@ Unicode decomposition). Pure functions: no files, no models. A change of any rul
 `METRIC_VERSION`, which every report carries.
 """
 
-import re
-import string
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from realm.examples.question import Question
+from realm.openqa.labels import compile_pattern, normalise_answer
 
 METRIC_VERSION = "1"
 
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_REGEX_FLAGS = re.IGNORECASE | re.UNICODE | re.MULTILINE
 # Numbers drawn at once by the bootstrap: 32 MB.
 _DRAWS_AT_ONCE = 4_000_000
 
@@ -34,12 +28,6 @@ class Interval:
     estimate: float
     low: float
     high: float
-
-
-def normalise_answer(text: str) -> str:
-    """Reduce an answer to what is compared: no case, punctuation, articles or spare spaces."""
-    text = unicodedata.normalize("NFD", text).lower().translate(_WITHOUT_PUNCTUATION)
-    return " ".join(_ARTICLES.sub(" ", text).split())
 
 
 def exact_match(prediction: str, answers: Iterable[str]) -> bool:
@@ -56,7 +44,7 @@ def f1(prediction: str, answers: Iterable[str]) -> float:
 
 def regex_match(prediction: str, patterns: Iterable[str]) -> bool:
     """Whether a pattern matches where the prediction begins; an invalid pattern never does."""
-    compiled = (_compile(pattern) for pattern in patterns)
+    compiled = (compile_pattern(pattern) for pattern in patterns)
     return any(regex is not None and regex.match(prediction) is not None for regex in compiled)
 
 
@@ -64,20 +52,6 @@ def is_correct(prediction: str, question: Question) -> bool:
     """Apply the rule that the question asks for: a regular expression or an exact match."""
     rule = regex_match if question.is_regex else exact_match
     return rule(prediction, question.answers)
-
-
-def contains_answer(passage_text: str, title: str, question: Question) -> bool:
-    """Whether the text or the title of a passage holds an answer of the question.
-
-    An answer is held where its normalised words stand side by side, a regular expression where
-    it matches anywhere in the original text.
-    """
-    if question.is_regex:
-        compiled = [regex for regex in map(_compile, question.answers) if regex is not None]
-        return any(regex.search(text) for regex in compiled for text in (passage_text, title))
-    words = (_padded_words(passage_text), _padded_words(title))
-    answers = [a for a in map(_padded_words, question.answers) if a.strip()]
-    return any(answer in text for answer in answers for text in words)
 
 
 def paired_bootstrap(
@@ -117,20 +91,6 @@ def _word_f1(predicted: list[str], expected: list[str]) -> float:
         return float(predicted == expected)
     num_common = sum((Counter(predicted) & Counter(expected)).values())
     return 2 * num_common / (len(predicted) + len(expected))
-
-
-@lru_cache(maxsize=4096)
-def _compile(pattern: str) -> re.Pattern[str] | None:
-    try:
-        return re.compile(pattern, _REGEX_FLAGS)
-    except (re.error, OverflowError, RecursionError):
-        return None
-
-
-# Thousands of questions meet the same passages: about 1 kB for each entry.
-@lru_cache(maxsize=65_536)
-def _padded_words(text: str) -> str:
-    return f" {normalise_answer(text)} "
 
 
 def _resampled_means(

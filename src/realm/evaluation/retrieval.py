@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from realm.corpus.store import PassageStore
-from realm.evaluation.metrics import contains_answer
 from realm.examples.question import Question
+from realm.openqa.labels import contains_answer
 
 RECALL_AT = (1, 5, 20, 100)
 

@@ -79,9 +79,8 @@ class Optimizer:
         for label, value in state.items():
             key, _, name = label.partition(":")
             master = self.masters[name]
-            # Checkpoints are read onto the CPU, where AdamW wants its step counts to stay.
-            device = value.device if key == "step" else master.device
-            self._adam.state[master][key] = value.to(device, copy=True)
+            # All of it beside the weights: the fused kernel wants its step counts there as well.
+            self._adam.state[master][key] = value.to(master.device, copy=True)
         self._copy_to_model()
 
     @torch.no_grad()
