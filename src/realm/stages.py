@@ -170,6 +170,7 @@ class Run(RunFolder):
             return Pretraining(
                 folder, load_model(first), store, spans, snapshot, settings,
                 self.experiment.index, inputs, self._progress,
+                self._trunk_vectors(load_model(first)),
             ).run(lambda step, row: advance(step, _note(row)))  # fmt: skip
 
     def finetune(self) -> Path:
@@ -206,7 +207,7 @@ class Run(RunFolder):
             if snapshot.checkpoint == fingerprint:
                 return snapshot
         model = load_model(checkpoint).to(default_device(), choose_precision("auto"))
-        vectors = self._trunk_vectors(model) if name in ("start", "warm-start") else None
+        vectors = self._trunk_vectors(model)
         with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
             return write_snapshot(
                 path, model, store, checkpoint=fingerprint, vectors=vectors,
@@ -215,7 +216,7 @@ class Run(RunFolder):
             )  # fmt: skip
 
     def _trunk_vectors(self, model: Model) -> TrunkVectors | None:
-        """Kept where the warm start leaves the trunk alone: two snapshots for one embedding."""
+        """Kept where training leaves the trunk at rest: many snapshots for one embedding."""
         if self.experiment.warm_start.embedder.objective.trains == "all":
             return None
         path, store = self.path / "start" / "trunk-vectors", self.corpus()
@@ -232,7 +233,9 @@ class Run(RunFolder):
         lexical = self.lexical() if self.experiment.retrieval.lexical else None
         return open_answerer(
             self.checkpoint(name), self.corpus(), self.snapshot(name),
-            settings=self.experiment.finetune.objective,
+            settings=self.experiment.finetune.objective.model_copy(
+                update={"reader_passages": self.experiment.retrieval.reader_passages}
+            ),
             index_settings=self.experiment.index, lexical=lexical,
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ from realm.corpus.store import PassageStore
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
 from realm.metric_log import read_metrics
 from realm.models.checkpoint import Model, load_model, save_checkpoint
-from realm.pretraining.run import PretrainSettings, Pretraining
+from realm.pretraining.run import Pretraining, PretrainSettings
 from realm.progress import Advance, Progress, no_progress
 from realm.spans.annotate import SpanStore
 from realm.training.loop import Scalars

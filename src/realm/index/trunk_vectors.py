@@ -29,6 +29,7 @@ _ROWS = "vectors.npy"
 class TrunkVectors:
     """One vector a passage, memory-mapped, and the fingerprint of the trunk that made them."""
 
+    path: Path
     vectors: Float[Tensor, "passages hidden"]
     trunk: str
 
@@ -39,7 +40,7 @@ class TrunkVectors:
         if manifest.inputs["corpus"] != store.fingerprint:
             raise ArtifactError(f"{path} was made from another corpus: delete it")
         rows = torch.from_numpy(np.load(path / _ROWS, mmap_mode="c"))
-        return cls(rows, manifest.inputs["trunk"])
+        return cls(path, rows, manifest.inputs["trunk"])
 
     def fit(self, model: Model) -> bool:
         """Whether the model's passage side still has the trunk that made these vectors."""

@@ -22,6 +22,9 @@ from realm.errors import SettingError
 from realm.examples.packing import Packed, Packer, TokenBatch, length_batches
 from realm.models.trunk import DEFAULT_TRUNK
 
+TrainedPart = Literal["all", "projection"]
+"""What of a tower learns. A trunk at rest makes a refresh a matter of seconds, since its vectors
+are kept; and a trunk that was trained to compare texts loses more than a short training gives."""
 INFERENCE_TOKENS = 8192  # padded wordpieces in one forward pass without gradient
 
 
@@ -109,6 +112,11 @@ class Embedder(nn.Module):
     def has_shared_towers(self) -> bool:
         """Whether queries and passages go through the same weights."""
         return self.query_tower is self.passage_tower
+
+    def train_only(self, part: TrainedPart) -> None:
+        """Let gradients move both towers whole, or their projections alone."""
+        for tower in (self.query_tower, self.passage_tower):
+            tower.trunk.requires_grad_(part == "all")
 
     def with_own_query_tower(self) -> "Embedder":
         """The same embedder with a query tower that can move while the passages stay put."""

@@ -40,7 +40,7 @@ class OpenQaSettings(Settings):
     retriever_passages: int = 100
     """Best passages over which the retriever's loss runs (5000 in the paper)."""
     reader_passages: int = 5
-    """Best passages that are read, in training and by default when answering."""
+    """Best passages that are read in a training step."""
     null_passage: bool = True
     """Whether "no answer here" is an outcome."""
     unanswered_share: float = 0.1

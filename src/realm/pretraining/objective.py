@@ -23,7 +23,7 @@ from realm.index.approximate import ApproximateIndex
 from realm.index.encode import pack_joint, pack_passage
 from realm.index.exact import ExactIndex
 from realm.models.checkpoint import Model
-from realm.models.embedder import embed
+from realm.models.embedder import TrainedPart, embed
 from realm.models.marginal import (
     marginal_log_likelihood,
     mean_over_targets,
@@ -43,6 +43,7 @@ class RealmSettings(Settings):
     batch_size: int = 8
     num_candidates: int = 8
     """Null passage included (section 4.1)."""
+    embedder_trains: TrainedPart = "all"
     max_masks: int = 10
     masking: MaskingName = "salient_span"
     marginal: Literal["token", "span"] = "token"
@@ -69,6 +70,7 @@ class RealmObjective:
         self._hashes = store.content_hashes()
         train, held_out = split_rows(masker.rows(), store, seed)
         self._rows, self.held_out = train, held_out
+        model.embedder.train_only(settings.embedder_trains)
         self.index: ExactIndex | ApproximateIndex | None = None
 
     def trainable(self) -> nn.Module:

@@ -90,13 +90,13 @@ def mine_reading_pairs(
             )
             if on_progress is not None:
                 on_progress(min(begin + _AT_ONCE, len(chosen)))
+        if not found:
+            raise SourceError(
+                "no masked name or date stands in a second passage: this corpus repeats nothing, "
+                "so there is nothing to learn retrieval from; add documents that overlap"
+            )
         np.save(staging.path / _PAIRS, np.array(found, dtype=_PAIR))
         staging.counts.update(num_queries=len(chosen), num_pairs=len(found))
-    if not found:
-        raise SourceError(
-            "no masked name or date stands in a second passage: this corpus repeats nothing, "
-            "so there is nothing to learn retrieval from; add documents that overlap"
-        )
     return ReadingPairs.open(path)
 
 

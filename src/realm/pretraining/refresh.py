@@ -20,6 +20,7 @@ from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import ResourceError
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
+from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import load_model
 from realm.models.precision import choose_precision, default_device
 from realm.progress import Progress, no_progress
@@ -56,9 +57,13 @@ def refresh_once(
     store: PassageStore,
     *,
     every: int,
+    vectors: TrunkVectors | None = None,
     progress: Progress = no_progress,
 ) -> Snapshot | None:
-    """Embed the corpus with the newest due checkpoint of a training, if that was not done yet."""
+    """Embed the corpus with the newest due checkpoint of a training, if that was not done yet.
+
+    `vectors` are projected instead, where the training leaves the trunk at rest that made them.
+    """
     # Step 0 is the model that the training was given, and so is the snapshot it starts with.
     due = [step for step in steps_in(folder / "checkpoints") if step > 0 and step % every == 0]
     if not due or due[-1] in steps_in(folder / "snapshots"):
@@ -71,7 +76,7 @@ def refresh_once(
         return write_snapshot(
             snapshot_path(folder, due[-1]), model, store,
             checkpoint=read_manifest(checkpoint).fingerprint, step=due[-1],
-            on_progress=lambda done: advance(done, ""),
+            vectors=vectors, on_progress=lambda done: advance(done, ""),
         )  # fmt: skip
 
 
@@ -168,10 +173,13 @@ class LiveIndex:
 
 
 @contextmanager
-def refresh_process(folder: Path, store: PassageStore, settings: RefreshSettings) -> Iterator[None]:
+def refresh_process(
+    folder: Path, store: PassageStore, settings: RefreshSettings, vectors: TrunkVectors | None
+) -> Iterator[None]:
     """Keep a second process refreshing while the block runs; it ends with the block or trainer."""
     context = multiprocessing.get_context("spawn")
-    arguments = (folder, store.path, settings.every, settings.num_threads, os.getpid())
+    kept = None if vectors is None else vectors.path
+    arguments = (folder, store.path, kept, settings, os.getpid())
     process = context.Process(
         target=_refresh_forever, args=arguments, name="realm-refresh", daemon=True
     )
@@ -192,10 +200,11 @@ def _somebody_refreshes(mode: str) -> bool:
 
 
 def _refresh_forever(
-    folder: Path, corpus: Path, every: int, num_threads: int, trainer: int
+    folder: Path, corpus: Path, kept: Path | None, settings: RefreshSettings, trainer: int
 ) -> None:
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(settings.num_threads)
     store = PassageStore.open(corpus)
+    vectors = None if kept is None else TrunkVectors.open(kept, store)
     while os.getppid() == trainer:
-        if refresh_once(folder, store, every=every) is None:
+        if refresh_once(folder, store, every=settings.every, vectors=vectors) is None:
             time.sleep(_POLL_SECONDS)

@@ -13,6 +13,7 @@ from realm.corpus.store import PassageStore
 from realm.errors import SettingError
 from realm.examples.masking import make_masker
 from realm.index.snapshot import IndexSettings, Snapshot
+from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
 from realm.pretraining.objective import RealmObjective, RealmSettings
 from realm.pretraining.refresh import LiveIndex, RefreshSettings, refresh_once, refresh_process
@@ -46,6 +47,8 @@ class Pretraining:
     inputs: Mapping[str, str]
     """Fingerprints of what the training depends on; other ones are refused on resume."""
     progress: Progress = no_progress
+    vectors: TrunkVectors | None = None
+    """Of the embedder's trunk; where it stays at rest, they make a refresh a matter of seconds."""
 
     def run(self, on_progress: Callable[[int, Scalars], None] | None = None) -> Path:
         """Pre-train from the newest checkpoint in the folder; return the last checkpoint.
@@ -62,6 +65,13 @@ class Pretraining:
         live = LiveIndex(self.folder, self.store, self.first, refresh, self.index_settings)
         training = Training(objective, settings.loop, self.folder, self.inputs)
 
+        def refresh_inline() -> None:
+            if refresh.mode == "inline" and training.group.is_first:
+                refresh_once(
+                    self.folder, self.store,
+                    every=refresh.every, vectors=self.vectors, progress=self.progress,
+                )  # fmt: skip
+
         def before_step(step: int) -> Scalars:
             scalars = live.before_step(step)
             objective.index = live.index
@@ -73,15 +83,17 @@ class Pretraining:
 
         def after_save(step: int) -> None:
             # After the last step nobody trains on a new snapshot; the index stage makes the last.
-            is_wanted = refresh.mode == "inline" and step < settings.loop.num_steps
-            if is_wanted and training.group.is_first:
-                refresh_once(self.folder, self.store, every=refresh.every, progress=self.progress)
+            if step < settings.loop.num_steps:
+                refresh_inline()
             live.prune()
             training.group.wait()
 
+        # A run that was killed between a checkpoint and its snapshot goes on with both.
+        refresh_inline()
+        training.group.wait()
         is_apart = refresh.mode == "process" and training.group.is_first
-        apart = refresh_process(self.folder, self.store, refresh) if is_apart else nullcontext()
-        with apart:
+        apart = refresh_process(self.folder, self.store, refresh, self.vectors)
+        with apart if is_apart else nullcontext():
             return training.run(Hooks(before_step, measure, after_save, on_progress))
 
 

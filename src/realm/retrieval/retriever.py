@@ -24,6 +24,8 @@ class RetrievalSettings(Settings):
 
     lexical: bool = False
     """Join the embedder's ranking with that of BM25 by reciprocal rank."""
+    reader_passages: int = 5
+    """Best passages that are read to answer a question; fine-tuning has a number of its own."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,193 @@
+"""Reading pairs hold what is hidden, and a reader learns to copy it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from realm.artifact import is_finished
+from realm.corpus.passages import CorpusSettings
+from realm.corpus.store import PassageStore, build_corpus
+from realm.errors import SourceError
+from realm.examples.masking import SalientSpanMasker
+from realm.models.checkpoint import Model
+from realm.pretraining.reading import (
+    ReadingObjective,
+    ReadingPairs,
+    ReadingSettings,
+    mine_reading_pairs,
+    occurrences,
+    sentence_text,
+)
+from realm.retrieval.lexical import LexicalIndex, build_lexical_index
+from realm.spans.annotate import SpanStore, annotate
+from realm.training.loop import LoopSettings, Training
+from realm.training.optim import OptimSettings
+
+TWICE = "The Lomvar Bridge was opened on 3 May 1871 by Queen Maritha."
+ONCE = (
+    "Ida Renquist was an engineer of the north.",
+    "The harbour of Tavil was built in 1790 for ships.",
+    "The composer Clara Osmund taught music until 1930.",
+)
+
+
+class World:
+    """A corpus with its spans and its BM25 index."""
+
+    def __init__(self, folder: Path, tokenizer_file: Path, texts: list[str]) -> None:
+        folder.mkdir()
+        source = folder / "corpus.jsonl"
+        rows = [{"id": str(n), "title": "", "text": text} for n, text in enumerate(texts)]
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        self.store = build_corpus(
+            [source], folder / "corpus", tokenizer_file=tokenizer_file,
+            settings=CorpusSettings(passage_tokens=64, num_workers=1),
+        )  # fmt: skip
+        self.spans = annotate(self.store, folder / "spans")
+        self.lexical = build_lexical_index(self.store, folder / "lexical")
+
+    def mine(self, path: Path) -> ReadingPairs:
+        return mine_reading_pairs(
+            path, self.store, self.spans, self.lexical, ReadingSettings(num_queries=50), seed=0
+        )
+
+
+@pytest.fixture
+def mined(
+    tmp_path: Path, small_store: PassageStore, small_spans: SpanStore, small_lexical: LexicalIndex
+) -> ReadingPairs:
+    """Pairs of the small world."""
+    settings = ReadingSettings(num_queries=60)
+    return mine_reading_pairs(
+        tmp_path / "pairs", small_store, small_spans, small_lexical, settings, seed=0
+    )
+
+
+def test_the_evidence_holds_the_hidden_words(
+    mined: ReadingPairs, small_store: PassageStore, small_spans: SpanStore
+) -> None:
+    masker = SalientSpanMasker(small_store, small_spans)
+    assert len(mined.pairs) > 10
+    for row, span, evidence in mined.pairs.tolist():
+        assert evidence != row
+        masking = masker.masking(row, small_spans.of(row)[span])
+        token_spans = small_store.token_spans(row)
+        hidden = small_store.text(row)[
+            token_spans[masking.hidden[0]][0] : token_spans[masking.hidden[-1]][1]
+        ]
+        assert hidden.lower() in small_store.text(evidence).lower()
+        wanted = small_store.token_ids(row)[masking.hidden]
+        assert len(occurrences(small_store.token_ids(evidence), wanted))
+        # BM25 is not told the answer.
+        is_repeated = small_store.text(row).count(hidden) > 1
+        assert is_repeated or hidden not in sentence_text(small_store, row, masking)
+
+
+def test_no_span_is_asked_for_twice(mined: ReadingPairs) -> None:
+    pairs = [(row, span) for row, span, _ in mined.pairs.tolist()]
+    assert len(set(pairs)) == len(pairs)
+    assert {row for row, _ in pairs} > {0, 1, 6, 7}
+
+
+def test_pairs_are_kept(mined: ReadingPairs, tmp_path: Path) -> None:
+    again = ReadingPairs.open(tmp_path / "pairs")
+    assert np.array_equal(again.pairs, mined.pairs)
+    assert 0.2 < again.share_with_evidence <= 1
+
+
+def test_the_own_passage_and_its_copies_are_no_evidence(
+    tmp_path: Path, tokenizer_file: Path
+) -> None:
+    # A passage, its copy, and another one that says a part of it; the first of equals is taken.
+    texts = [TWICE, TWICE, "The Lomvar Bridge was praised on 3 May 1871 in a song of the north."]
+    world = World(tmp_path / "world", tokenizer_file, texts)
+    pairs = world.mine(tmp_path / "pairs").pairs.tolist()
+    assert pairs
+    assert {(row, evidence) for row, _, evidence in pairs} <= {(0, 2), (1, 2), (2, 0)}
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [[*ONCE], [TWICE, TWICE], ["there is nothing to hide in here.", "nor is there in this one."]],
+    ids=["nothing is said twice", "only copies", "no names"],
+)
+def test_a_corpus_that_repeats_nothing_is_refused(
+    texts: list[str], tmp_path: Path, tokenizer_file: Path
+) -> None:
+    world = World(tmp_path / "world", tokenizer_file, texts)
+    for _ in range(2):
+        with pytest.raises(SourceError, match="repeats nothing"):
+            world.mine(tmp_path / "pairs")
+        # Else the next start would find pairs, and none in them.
+        assert not is_finished(tmp_path / "pairs")
+
+
+def test_occurrences_by_hand() -> None:
+    body = np.array([7, 8, 7, 8, 7])
+    assert occurrences(body, np.array([7, 8])).tolist() == [0, 2]
+    assert occurrences(body, np.array([7, 8, 7])).tolist() == [0, 2]
+    assert occurrences(body, np.array([8, 8])).tolist() == []
+    assert occurrences(body, np.array([], dtype=np.int64)).tolist() == []
+    assert occurrences(body, np.arange(6)).tolist() == []
+    assert occurrences(body, body).tolist() == [0]
+
+
+def objective_of(
+    model: Model, store: PassageStore, spans: SpanStore, mined: ReadingPairs, **values: object
+) -> ReadingObjective:
+    settings = ReadingSettings.model_validate({"batch_size": 8, **values})
+    return ReadingObjective(model, store, spans, mined.pairs, settings, seed=0)
+
+
+def test_the_loss_falls(
+    mined: ReadingPairs,
+    small_model: Model,
+    small_store: PassageStore,
+    small_spans: SpanStore,
+    tmp_path: Path,
+) -> None:
+    objective = objective_of(small_model, small_store, small_spans, mined)
+    embedder = [parameter.clone() for parameter in small_model.embedder.parameters()]
+    _, first = objective.loss(0)
+    settings = LoopSettings(
+        num_steps=40, save_every=40, precision="fp32", optim=OptimSettings(learning_rate=3e-3)
+    )
+    Training(objective, settings, tmp_path / "run", {}).run()
+    _, last = objective.loss(0)
+    assert last["masked_loss"] < 0.85 * first["masked_loss"]
+    assert last["span_loss"] < 0.8 * first["span_loss"]
+    for before, after in zip(embedder, small_model.embedder.parameters(), strict=True):
+        assert torch.equal(before, after), "only the reader learns here"
+
+
+def test_beside_the_null_passage_there_is_nothing_to_point_at(
+    mined: ReadingPairs, small_model: Model, small_store: PassageStore, small_spans: SpanStore
+) -> None:
+    objective = objective_of(small_model, small_store, small_spans, mined, null_share=1.0)
+    loss, scalars = objective.loss(0)
+    assert scalars["span_loss"] == 0.0
+    loss.backward()
+    head = small_model.reader.masked_head.dense.weight.grad
+    assert head is not None
+    gradients = [p.grad for p in small_model.reader.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_a_share_is_read_beside_the_null_passage(
+    mined: ReadingPairs, small_model: Model, small_store: PassageStore, small_spans: SpanStore
+) -> None:
+    objective = objective_of(small_model, small_store, small_spans, mined, null_share=0.3)
+    bodies = []
+    for step in range(200):
+        index = step % len(mined.pairs)
+        query, joint, places = objective._example(mined.pairs[index], index, step)
+        is_null = joint.body_end == joint.body_start
+        bodies.append(is_null)
+        body = joint.ids[joint.body_start : joint.body_end]
+        for first, width in places:
+            assert body[first : first + width].tolist() == query.targets.tolist()
+        assert is_null or places or len(query.targets) > 4
+    assert np.mean(bodies) == pytest.approx(0.3, abs=0.1)

@@ -1,0 +1,395 @@
+"""What a REALM step does: who is a candidate, what is fresh, where the gradient goes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from realm.corpus.passages import CorpusSettings
+from realm.corpus.store import PassageStore, build_corpus
+from realm.examples.masked_query import MaskedQuery, mask_query, stack_targets
+from realm.examples.masking import Masking, SalientSpanMasker
+from realm.examples.stream import generator_at
+from realm.index.encode import pack_joint, pack_passage
+from realm.index.exact import ExactIndex, Found
+from realm.index.snapshot import Snapshot, write_snapshot
+from realm.models.checkpoint import Model, new_model
+from realm.models.embedder import embed
+from realm.models.marginal import marginal_log_likelihood, mean_over_targets, span_log_probs
+from realm.models.reader import masked_log_probs, read
+from realm.pretraining import objective as objective_module
+from realm.pretraining.objective import RealmObjective, RealmSettings, split_rows
+from realm.retrieval.candidates import NULL_ROW
+from realm.spans.annotate import SpanStore, annotate
+from small_world import ARTICLES
+
+
+class Listening(RealmObjective):
+    """Remembers what the last step retrieved and what the reader made of it."""
+
+    scores: Tensor
+    rows: Tensor
+    reader: Tensor
+
+    def _retrieve(self, queries: Any) -> tuple[Tensor, Tensor]:
+        self.scores, self.rows = super()._retrieve(queries)
+        return self.scores, self.rows
+
+    def _read(self, queries: Any, targets: Any, rows: Any) -> Tensor:
+        self.reader = super()._read(queries, targets, rows)
+        return self.reader
+
+
+Make = Callable[..., Listening]
+
+
+@pytest.fixture
+def make(
+    small_model: Model, small_store: PassageStore, small_spans: SpanStore, small_snapshot: Snapshot
+) -> Make:
+    """Makes an objective on the small world, with the snapshot of the untrained model."""
+
+    def make_objective(model: Model = small_model, **values: object) -> Listening:
+        settings = RealmSettings.model_validate({"batch_size": 3, "num_candidates": 4, **values})
+        masker = SalientSpanMasker(small_store, small_spans)
+        objective = Listening(model, small_store, masker, settings, seed=0)
+        objective.index = ExactIndex(small_snapshot.embeddings)
+        return objective
+
+    return make_objective
+
+
+def query_of(store: PassageStore, spans: SpanStore, model: Model, row: int) -> MaskedQuery:
+    masking = SalientSpanMasker(store, spans).choose(row, generator_at(0, 0, row))
+    return mask_query(store, model.packer, row, masking, max_masks=10)
+
+
+def changed(model: Model, part: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in part.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+
+
+# -- candidates ---------------------------------------------------------------------------
+
+
+def test_null_first_then_others_than_the_own_passage(make: Make, small_store: PassageStore) -> None:
+    objective = make(batch_size=11)
+    objective.loss(0)
+    assert objective.rows.shape == (11, 4)
+    assert (objective.rows[:, 0] == NULL_ROW).all()
+    assert (objective.rows[:, 1:] >= 0).all()
+    for row, candidates in zip(rows_of(objective, 0), objective.rows.tolist(), strict=True):
+        assert row not in candidates
+        assert len(set(candidates)) == 4
+
+
+def rows_of(objective: RealmObjective, step: int) -> list[int]:
+    """The passages that the queries of a step are cut from."""
+    seen: list[int] = []
+    original = objective._masker.choose
+
+    def choose(row: int, generator: Any) -> Masking:
+        seen.append(row)
+        return original(row, generator)
+
+    objective._masker.choose = choose  # type: ignore[method-assign]
+    objective.loss(step)
+    objective._masker.choose = original  # type: ignore[method-assign]
+    return seen
+
+
+def test_a_copy_of_the_own_passage_is_no_candidate(
+    tmp_path: Path, small_model: Model, tokenizer_file: Path
+) -> None:
+    source = tmp_path / "twice.jsonl"
+    rows = [
+        {"id": f"{copy}-{number}", "title": title, "text": text}
+        for copy in ("one", "two")
+        for number, (title, text) in enumerate(ARTICLES.items())
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = CorpusSettings(passage_tokens=64, num_workers=1)
+    store = build_corpus(
+        [source], tmp_path / "corpus", tokenizer_file=tokenizer_file, settings=settings
+    )
+    snapshot = write_snapshot(tmp_path / "s", small_model, store, checkpoint="", step=0)
+    masker = SalientSpanMasker(store, annotate(store, tmp_path / "spans"))
+    objective = Listening(
+        small_model, store, masker, RealmSettings(batch_size=8, num_candidates=6), seed=0
+    )
+    objective.index = ExactIndex(snapshot.embeddings)
+    for row, candidates in zip(rows_of(objective, 0), objective.rows.tolist(), strict=True):
+        assert {row % 12, row % 12 + 12}.isdisjoint(candidates)
+        assert (torch.tensor(candidates[1:]) >= 0).all()
+
+
+@pytest.mark.parametrize("num_candidates", [1, 2, 12, 15])
+def test_exactly_as_many_as_asked_for(make: Make, num_candidates: int) -> None:
+    objective = make(num_candidates=num_candidates, batch_size=2)
+    if num_candidates == 1:
+        objective._retrieve([query_of(objective._store, _spans(objective), objective.model, 0)])
+        assert objective.rows.tolist() == [[NULL_ROW]]
+        return
+    loss, _ = objective.loss(0)
+    assert objective.rows.shape == (2, num_candidates)
+    assert loss.isfinite()
+    # Eleven other passages: beyond them the null passage fills up.
+    assert (objective.rows[:, 1:] >= 0).sum(dim=1).tolist() == [min(num_candidates - 1, 11)] * 2
+
+
+def _spans(objective: RealmObjective) -> SpanStore:
+    assert isinstance(objective._masker, SalientSpanMasker)
+    return objective._masker._spans
+
+
+def test_a_passage_that_two_queries_found_is_embedded_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fixed:
+        def search(self, queries: Tensor, k: int) -> Found:
+            rows = torch.arange(12).expand(len(queries), 12)
+            return Found(torch.zeros(len(queries), 12), rows)
+
+    objective = make(batch_size=5, num_candidates=3)
+    objective.index = Fixed()  # type: ignore[assignment]
+    packed: list[int] = []
+
+    def counting(store: PassageStore, packer: Any, row: int) -> Any:
+        packed.append(row)
+        return pack_passage(store, packer, row)
+
+    monkeypatch.setattr(objective_module, "pack_passage", counting)
+    objective.loss(0)
+    assert sorted(packed) == sorted(set(objective.rows.flatten().tolist()))
+    assert len(packed) <= 4 < objective.rows.numel() == 15
+
+
+# -- scores -------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_model_of_this_step(
+    make: Make, small_model: Model, small_store: PassageStore, small_spans: SpanStore
+) -> None:
+    objective = make()
+    queries = [query_of(small_store, small_spans, small_model, row) for row in (2, 5)]
+    objective.loss_of(queries)
+    stale_scores, rows = objective.scores.detach(), objective.rows
+
+    class Same:
+        """The candidates of a stale snapshot stay what they were."""
+
+        def search(self, vectors: Tensor, k: int) -> Found:
+            return Found(torch.zeros(2, 3), rows[:, 1:])
+
+    objective.index = Same()  # type: ignore[assignment]
+    changed(small_model, small_model.embedder)
+    objective.loss_of(queries)
+    assert torch.equal(objective.rows, rows)
+    assert (objective.scores.detach() - stale_scores).abs().min() > 1e-4
+    packer, tower = small_model.packer, small_model.embedder.query_tower
+    vectors = embed(tower, [packer.query(query.ids) for query in queries], packer)
+    passages = [pack_passage(small_store, packer, int(row)) for row in rows.flatten()]
+    embedded = embed(tower, passages, packer).view(2, 4, -1)
+    fresh = (vectors[:, None] * embedded).sum(dim=-1)
+    torch.testing.assert_close(objective.scores, fresh, atol=1e-4, rtol=0)
+
+
+def test_the_snapshot_chooses(make: Make, small_snapshot: Snapshot) -> None:
+    objective = make()
+    objective.loss(0)
+    before = objective.rows
+    # Another snapshot: the passages have changed places.
+    objective.index = ExactIndex(small_snapshot.embeddings.flip(0).contiguous())
+    objective.loss(0)
+    assert not torch.equal(objective.rows, before)
+
+
+def test_without_a_snapshot_there_is_nothing_to_search(make: Make) -> None:
+    objective = make()
+    objective.index = None
+    with pytest.raises(RuntimeError, match="no snapshot"):
+        objective.loss(0)
+
+
+# -- the loss -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("marginal", ["token", "span"])
+def test_the_loss_is_the_marginal_of_what_was_read(
+    make: Make,
+    small_model: Model,
+    small_store: PassageStore,
+    small_spans: SpanStore,
+    marginal: str,
+) -> None:
+    objective = make(marginal=marginal)
+    queries = [query_of(small_store, small_spans, small_model, row) for row in (0, 1, 6)]
+    loss, scalars = objective.loss_of(queries)
+    targets = stack_targets(queries)
+    # Every pair read alone, one masked wordpiece after the other.
+    reader = torch.zeros(3, 4, targets.ids.shape[1])
+    for number, query in enumerate(queries):
+        for place, row in enumerate(objective.rows[number].tolist()):
+            joint = pack_joint(small_store, small_model.packer, query.ids, row)
+            groups = read(small_model.reader, [joint], packer=small_model.packer, token_budget=4096)
+            of_query = (targets.positions, targets.ids, targets.is_target)
+            one = [target[number : number + 1] for target in of_query]
+            reader[number, place] = masked_log_probs(small_model.reader, groups, *one)[0]
+    if marginal == "token":
+        by_token = marginal_log_likelihood(objective.scores, reader)
+        expected = -mean_over_targets(by_token, targets.is_target)
+    else:
+        whole = span_log_probs(reader, targets.is_target)
+        expected = -marginal_log_likelihood(objective.scores, whole).mean()
+    torch.testing.assert_close(loss, expected, atol=1e-4, rtol=0)
+    null = -mean_over_targets(reader[:, 0], targets.is_target)
+    assert scalars["null_loss"] == pytest.approx(null.item(), abs=1e-4)
+
+
+def test_spans_and_wordpieces_agree_where_a_span_is_one_wordpiece(
+    make: Make, small_model: Model, small_store: PassageStore, small_spans: SpanStore
+) -> None:
+    single = [
+        query
+        for row in range(12)
+        if len((query := query_of(small_store, small_spans, small_model, row)).targets) == 1
+    ]
+    assert single
+    by_token, _ = make(marginal="token").loss_of(single)
+    by_span, _ = make(marginal="span").loss_of(single)
+    torch.testing.assert_close(by_token, by_span, atol=1e-5, rtol=0)
+
+
+def test_the_scalars(make: Make) -> None:
+    objective = make(batch_size=6)
+    loss, scalars = objective.loss(0)
+    beliefs = objective.scores.detach().softmax(dim=-1)
+    assert scalars["null_probability"] == pytest.approx(float(beliefs[:, 0].mean()), abs=1e-5)
+    assert 0 < scalars["retrieval_entropy"] <= torch.tensor(4.0).log() + 1e-5
+    assert scalars["max_utility"] >= scalars["mean_utility"]
+    assert scalars["max_utility"] >= scalars["top_utility"]
+    # The released scalar: what retrieval adds to reading nothing.
+    utility = scalars["null_loss"] - loss.item()
+    assert scalars["retrieval_utility"] == pytest.approx(utility, abs=1e-4)
+
+
+def test_null_candidates_have_no_utility(make: Make) -> None:
+    class NothingFound:
+        def search(self, queries: Tensor, k: int) -> Found:
+            return Found(
+                torch.full((len(queries), 3), -torch.inf), torch.full((len(queries), 3), -1)
+            )
+
+    objective = make()
+    objective.index = NothingFound()  # type: ignore[assignment]
+    _, scalars = objective.loss(0)
+    assert (objective.rows == NULL_ROW).all()
+    for name in ("retrieval_utility", "max_utility", "top_utility", "mean_utility"):
+        assert scalars[name] == pytest.approx(0.0, abs=1e-5)
+    assert scalars["null_probability"] == pytest.approx(0.25, abs=1e-5)
+
+
+# -- gradients ----------------------------------------------------------------------------
+
+
+def test_reader_query_side_and_passage_side_learn(make: Make, small_model: Model) -> None:
+    towers = new_model(
+        small_model.embedder.settings.model_copy(update={"shared_towers": False}),
+        small_model.reader.settings,
+        small_model.packer.settings,
+    )
+    loss, _ = make(towers).loss(0)
+    loss.backward()
+    for part in (towers.embedder.query_tower, towers.embedder.passage_tower, towers.reader):
+        missing = {n for n, p in part.named_parameters() if p.grad is None or not p.grad.any()}
+        unused = {n for n in missing if "pooler" in n or n.startswith("span_head")}
+        # Keys' biases move all scores of a softmax alike.
+        assert {n for n in missing - unused if "key.bias" not in n} == set()
+    query, passage = (
+        dict(t.named_parameters())["projection.weight"].grad
+        for t in (towers.embedder.query_tower, towers.embedder.passage_tower)
+    )
+    assert query is not None
+    assert passage is not None
+    assert not torch.equal(query, passage)
+
+
+def test_a_trunk_at_rest_gets_no_gradient(make: Make, small_model: Model) -> None:
+    loss, _ = make(embedder_trains="projection").loss(0)
+    loss.backward()
+    tower = small_model.embedder.query_tower
+    assert all(parameter.grad is None for parameter in tower.trunk.parameters())
+    assert tower.projection is not None
+    assert tower.projection.weight.grad is not None
+    assert tower.projection.weight.grad.any()
+
+
+def test_the_loss_falls(make: Make) -> None:
+    objective = make()
+    adam = torch.optim.Adam(objective.trainable().parameters(), lr=3e-3)
+    losses = []
+    for _ in range(15):
+        loss, _ = objective.loss(0)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_a_step_depends_on_its_number_alone(make: Make) -> None:
+    one, other = make(), make()
+    one.loss(0)
+    losses = [objective.loss(3)[0].item() for objective in (one, other)]
+    assert losses[0] == losses[1]
+    assert one.loss(4)[0].item() != losses[0]
+
+
+# -- what only measures -------------------------------------------------------------------
+
+
+def test_held_out_passages_are_never_trained_on(make: Make) -> None:
+    objective = make(batch_size=4)
+    held_out = objective.held_out.tolist()
+    assert held_out
+    trained = {row for step in range(9) for row in rows_of(objective, step)}
+    assert trained.isdisjoint(held_out)
+    assert sorted([*trained, *held_out]) == list(range(12))
+
+
+def test_documents_are_held_out_whole(
+    tmp_path: Path, tokenizer_file: Path, small_spans: SpanStore
+) -> None:
+    source = tmp_path / "many.jsonl"
+    text = " ".join(f"Tavil has harbour number {n} since 1871." for n in range(20))
+    rows = [{"id": str(number), "title": "", "text": text} for number in range(100)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = CorpusSettings(passage_tokens=64, num_workers=1)
+    store = build_corpus(
+        [source], tmp_path / "corpus", tokenizer_file=tokenizer_file, settings=settings
+    )
+    train, held_out = split_rows(torch.arange(len(store)).numpy(), store, seed=0)
+    assert len(train) + len(held_out) == len(store) > 300
+    documents = store.document_rows()
+    assert set(documents[train].tolist()).isdisjoint(documents[held_out].tolist())
+    assert 0 < len(set(documents[held_out].tolist())) <= 6
+    again = split_rows(torch.arange(len(store)).numpy(), store, seed=0)
+    assert again[1].tolist() == held_out.tolist()
+
+
+def test_measuring_changes_nothing(make: Make, small_model: Model) -> None:
+    objective = make()
+    small_model.modules().train()
+    before = torch.get_rng_state()
+    first = objective.held_out_utility(8)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert objective.held_out_utility(8) == first
+    assert all(name.startswith("held_out_") for name in first)
+    assert {"held_out_loss", "held_out_retrieval_utility"} <= set(first)
+    assert small_model.reader.training
+    assert all(parameter.grad is None for parameter in small_model.modules().parameters())

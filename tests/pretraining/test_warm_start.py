@@ -1,0 +1,164 @@
+"""The inverse cloze task: it is learned, and it moves only what it may."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from realm.corpus.passages import CorpusSettings
+from realm.corpus.store import PassageStore, build_corpus
+from realm.errors import SourceError
+from realm.models.checkpoint import Model, load_model, save_checkpoint
+from realm.models.embedder import embed
+from realm.models.marginal import divergence_from_teacher, inverse_cloze_loss
+from realm.pretraining.warm_start import InverseClozeObjective, InverseClozeSettings
+from realm.training.loop import LoopSettings, Training
+from realm.training.optim import OptimSettings
+
+Make = Callable[..., InverseClozeObjective]
+
+
+@pytest.fixture
+def make(small_model: Model, small_store: PassageStore) -> Make:
+    """Makes an objective whose batch is the small world, whole."""
+
+    def make_objective(**values: object) -> InverseClozeObjective:
+        settings = InverseClozeSettings.model_validate({"batch_size": 12, **values})
+        return InverseClozeObjective(small_model, small_store, settings, seed=0)
+
+    return make_objective
+
+
+def train(objective: InverseClozeObjective, folder: Path, *, num_steps: int) -> Path:
+    settings = LoopSettings(
+        num_steps=num_steps, save_every=10, log_every=1, precision="fp32",
+        optim=OptimSettings(learning_rate=3e-3),
+    )  # fmt: skip
+    return Training(objective, settings, folder, {}).run()
+
+
+def parameters_of(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.named_parameters()}
+
+
+def moved(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
+    after = parameters_of(module)
+    return {name for name, value in before.items() if not torch.equal(value, after[name])}
+
+
+@pytest.mark.parametrize("trains", ["all", "projection"])
+def test_the_loss_falls(make: Make, tmp_path: Path, trains: str) -> None:
+    objective = make(trains=trains)
+    first, _ = objective.loss(0)
+    train(objective, tmp_path / "run", num_steps=30)
+    last, scalars = objective.loss(0)
+    share = {"all": 0.5, "projection": 0.8}[trains]
+    assert last.item() < share * first.item()
+    assert scalars["accuracy"] > 1 / 12
+    assert scalars["cloze_loss"] == pytest.approx(last.item())
+
+
+def test_only_the_projection_moves(make: Make, small_model: Model, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "start", small_model, step=0, inputs={})
+    before = parameters_of(small_model.modules())
+    last = train(make(trains="projection"), tmp_path / "run", num_steps=3)
+    assert moved(small_model.modules(), before) == {
+        "embedder.query_tower.projection.weight",
+        "embedder.query_tower.projection.bias",
+    }
+    # In the file as well, bit for bit.
+    one = load_file(tmp_path / "start" / "weights.safetensors")
+    two = load_file(last / "weights.safetensors")
+    assert one.keys() == two.keys()
+    changed = {name for name in one if not torch.equal(one[name], two[name])}
+    assert all(".projection." in name for name in changed)
+    trunk = load_model(last).embedder.passage_tower.trunk
+    assert not moved(
+        trunk, parameters_of(load_model(tmp_path / "start").embedder.passage_tower.trunk)
+    )
+
+
+def test_the_whole_embedder_moves_and_the_reader_stays(
+    make: Make, small_model: Model, tmp_path: Path
+) -> None:
+    before = parameters_of(small_model.modules())
+    train(make(trains="all"), tmp_path / "run", num_steps=2)
+    names = moved(small_model.modules(), before)
+    assert any(".trunk." in name for name in names)
+    assert not any(name.startswith("reader.") for name in names)
+
+
+def test_each_sentence_is_asked_among_the_passages_of_the_batch(
+    make: Make, small_model: Model
+) -> None:
+    objective = make(batch_size=5)
+    loss, scalars = objective.loss(2)
+    pairs = objective._pairs(2)
+    tower, packer = small_model.embedder.query_tower, small_model.packer
+    scores = embed(tower, [p.query for p in pairs], packer) @ (
+        embed(tower, [p.passage for p in pairs], packer).T
+    )
+    assert scores.shape == (5, 5)
+    torch.testing.assert_close(loss, inverse_cloze_loss(scores), atol=1e-4, rtol=0)
+    hits = scores.argmax(dim=1) == torch.arange(5)
+    assert scalars["accuracy"] == pytest.approx(float(hits.float().mean()))
+
+
+def test_the_teacher_has_its_share(make: Make, small_model: Model) -> None:
+    alone, _ = make(teacher_share=0.0).loss(0)
+    with_teacher, scalars = make(teacher_share=0.25).loss(0)
+    assert scalars["cloze_loss"] == pytest.approx(alone.item(), abs=1e-5)
+    expected = 0.75 * scalars["cloze_loss"] + 0.25 * scalars["divergence"]
+    assert with_teacher.item() == pytest.approx(expected, abs=1e-4)
+    only_teacher, scalars = make(teacher_share=1.0).loss(0)
+    assert only_teacher.item() == pytest.approx(scalars["divergence"], abs=1e-5)
+
+
+def test_a_projection_that_keeps_everything_agrees_with_the_teacher(
+    make: Make, small_model: Model
+) -> None:
+    tower = small_model.embedder.query_tower
+    tower.projection = nn.Linear(32, 32)
+    with torch.no_grad():
+        tower.projection.weight.copy_(torch.eye(32))
+        tower.projection.bias.zero_()
+    _, scalars = make(teacher_share=0.5).loss(0)
+    assert scalars["divergence"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_teacher_is_followed(make: Make, small_model: Model, tmp_path: Path) -> None:
+    objective = make(trains="projection", teacher_share=1.0)
+    _, before = objective.loss(0)
+    train(objective, tmp_path / "run", num_steps=30)
+    _, after = objective.loss(0)
+    assert after["divergence"] < 0.5 * before["divergence"]
+
+
+def test_divergence_by_hand() -> None:
+    # Equal rankings up to a constant in each row and column do not diverge.
+    teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert divergence_from_teacher(teacher + 3, teacher).item() == pytest.approx(0.0, abs=1e-6)
+    # p = (1/2, 1/2) against q = (1/4, 3/4): ln(2 / sqrt 3) for each row, and nothing by column.
+    guess = torch.tensor([[0.25, 0.75], [0.25, 0.75]]).log()
+    by_hand = 0.5 * torch.tensor([2.0, 2 / 3]).log().sum()
+    assert divergence_from_teacher(guess, torch.zeros(2, 2)).item() == pytest.approx(by_hand.item())
+
+
+def test_passages_of_a_single_sentence_teach_nothing(
+    small_model: Model, tokenizer_file: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "corpus.jsonl"
+    rows = [{"id": str(n), "title": "", "text": f"Tavil is port {n}."} for n in range(3)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = CorpusSettings(passage_tokens=64, num_workers=1)
+    path = tmp_path / "corpus"
+    store = build_corpus([source], path, tokenizer_file=tokenizer_file, settings=settings)
+    objective = InverseClozeObjective(small_model, store, InverseClozeSettings(), seed=0)
+    with pytest.raises(SourceError, match="two sentences"):
+        objective.loss(0)
+    # As the message says.
+    assert train(objective, tmp_path / "run", num_steps=0).is_dir()
