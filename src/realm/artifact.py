@@ -188,12 +188,24 @@ def _rename(staging: Path, path: Path) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what crashed writers of the same artifact left behind."""
-    for pattern in (f".{path.name}.staging-*", f".{path.name}.old-*"):
+    """Remove what crashed writers left beside this artifact."""
+    for pattern in (".*.staging-*", ".*.old-*"):
         for leftover in path.parent.glob(pattern):
-            writer = leftover.name.rpartition("-")[2]
-            if writer == str(os.getpid()) or not Path(f"/proc/{writer}").exists():
+            name, _, writer = leftover.name.rpartition("-")
+            # Our own number on our own name is that of an earlier process that had it too.
+            is_ours = writer == str(os.getpid()) and name.startswith(f".{path.name}.")
+            if is_ours or (writer.isdigit() and not _is_alive(int(writer))):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _sync_directory(directory: Path) -> None:

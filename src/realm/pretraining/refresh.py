@@ -18,7 +18,7 @@ import torch
 from realm.artifact import read_manifest
 from realm.config import Settings
 from realm.corpus.store import PassageStore
-from realm.errors import ResourceError
+from realm.errors import ArtifactError, ResourceError
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import load_model
@@ -128,7 +128,7 @@ class LiveIndex:
     def _return_to(self, step: int) -> None:
         """On resume: the snapshot that was in force at this step the first time."""
         self._is_open = True
-        entry = self._journal.latest(_ADOPTION, step - 1)
+        entry = self._journal.latest(_ADOPTION, step)
         if entry is not None:
             self._adopt(entry["snapshot"])
 
@@ -146,11 +146,12 @@ class LiveIndex:
             return wanted
         bound = self._settings.max_staleness
         if bound is not None:
-            self._wait_until(lambda: step - self._newest() <= bound, "a newer snapshot")
-        return self._newest()
+            self._wait_until(lambda: step - self._newest(step) <= bound, "a newer snapshot")
+        return self._newest(step)
 
-    def _newest(self) -> int:
-        return max(self._finished(), default=self._adopted_step)
+    def _newest(self, step: int) -> int:
+        """The newest snapshot of the past: a resume may begin before one that was made already."""
+        return max((s for s in self._finished() if s <= step), default=self._adopted_step)
 
     def _finished(self) -> list[int]:
         return steps_in(self._folder / "snapshots")
@@ -206,5 +207,9 @@ def _refresh_forever(
     store = PassageStore.open(corpus)
     vectors = None if kept is None else TrunkVectors.open(kept, store)
     while os.getppid() == trainer:
-        if refresh_once(folder, store, every=settings.every, vectors=vectors) is None:
+        try:
+            made = refresh_once(folder, store, every=settings.every, vectors=vectors)
+        except (ArtifactError, FileNotFoundError):
+            made = None  # the trainer removed the checkpoint meanwhile: a newer one is there
+        if made is None:
             time.sleep(_POLL_SECONDS)

@@ -64,6 +64,7 @@ class Pretraining:
         )
         live = LiveIndex(self.folder, self.store, self.first, refresh, self.index_settings)
         training = Training(objective, settings.loop, self.folder, self.inputs)
+        training.keep = max(2, refresh.every // settings.loop.save_every + 1)
 
         def refresh_inline() -> None:
             if refresh.mode == "inline" and training.group.is_first:
@@ -103,3 +104,6 @@ def _check(settings: PretrainSettings) -> None:
             "pretrain.refresh.every must be a multiple of pretrain.loop.save_every: a snapshot "
             "is made from a checkpoint"
         )
+    lag = settings.refresh.adoption_lag
+    if lag is not None and lag >= settings.refresh.every:
+        raise SettingError("pretrain.refresh.adoption_lag must be smaller than refresh.every")

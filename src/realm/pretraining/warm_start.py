@@ -89,7 +89,7 @@ class InverseClozeObjective:
                 "documents, or set warm_start.embedder.loop.num_steps=0"
             )
         chosen = batch_at(
-            len(self._rows), settings.batch_size,
+            len(self._rows), min(settings.batch_size, len(self._rows)),
             step=step, seed=self._seed, rank=group.rank, size=group.size,
         )  # fmt: skip
         packer, rate = self.model.packer, settings.removal_rate

@@ -71,6 +71,8 @@ class Training:
     folder: Path
     inputs: Mapping[str, str]
     group: ProcessGroup = field(default_factory=join_group)
+    keep: int = 2
+    """How many of the newest checkpoints stay."""
 
     def run(self, hooks: Hooks = Hooks()) -> Path:
         """Train to the last step, from the newest checkpoint if there is one; return the last."""
@@ -120,7 +122,7 @@ class Training:
                 path, self.objective.model, step=step, inputs=self.inputs,
                 weights=optimizer.masters, extra=optimizer.state(),
             )  # fmt: skip
-            prune(path.parent, keep=2)
+            prune(path.parent, keep=self.keep)
         self.group.wait()
         if hooks.after_save:
             hooks.after_save(step)
