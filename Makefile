@@ -21,5 +21,5 @@ clean:
 # Newer dependencies or other versions of them install again; a broken installation has no stamp.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[dev,trunk,plots]'
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[dev,trunk]'
 	touch $@

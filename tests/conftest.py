@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -25,6 +26,9 @@ install_import_hook("realm", "shape_checks.check_shapes")
 # Libraries that would ask a server first go straight to their caches.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# A busy machine is no failure.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 _LOCAL = ("127.", "::1", "localhost")
 

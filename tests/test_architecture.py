@@ -22,6 +22,8 @@ BANNED_NAMES = {"utils", "common", "base", "core", "misc", "helpers", "types", "
 # Nothing that runs code when it is read: names of modules, and of calls with their module.
 PICKLING_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 PICKLING_CALLS = {"torch.load", "torch.save"}
+# What a launcher sets, and where the data lies.
+READS_ENVIRONMENT = {"training/distributed.py", "experiment.py"}
 LONGEST_FUNCTION = 50
 LONGEST_FILE = 330
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -134,6 +136,16 @@ def test_only_the_command_line_prints(file: Path) -> None:
         return
     calls = [ast.unparse(n.func) for n in ast.walk(tree_of(file)) if isinstance(n, ast.Call)]
     assert {"print", "sys.stdout.write", "sys.stderr.write"} & set(calls) == set()
+
+
+def test_settings_do_not_come_from_the_environment() -> None:
+    readers = {
+        file.relative_to(SOURCE).as_posix()
+        for file in ROOMS
+        if stage_of(name_of(file)) < STAGES.index("cli")
+        and any(call in ast.unparse(tree_of(file)) for call in ("os.environ.get", "os.getenv"))
+    }
+    assert readers == READS_ENVIRONMENT
 
 
 def run_python(code: str, folder: Path) -> str:

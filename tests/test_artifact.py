@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from realm.artifact import (
     is_finished,
     open_artifact,
     read_manifest,
+    remove_artifact,
     verify,
     write_atomically,
 )
@@ -123,13 +126,76 @@ def test_a_killed_writer_leaves_nothing_that_lasts(tmp_path: Path) -> None:
 
 
 def test_sweeping_spares_a_writer_that_lives(tmp_path: Path) -> None:
-    living = tmp_path / f".letters.staging-{os.getppid()}"
-    living.mkdir()
-    other = tmp_path / f".numbers.staging-{2**30}"
-    other.mkdir()
+    here, dead = socket.gethostname(), 2**30
+    living = tmp_path / f".letters.staging-{here}-{os.getppid()}"
+    elsewhere = [
+        tmp_path / f".letters.staging-{host}-{dead}" for host in ("far", f"far-{here}", f"{here}-7")
+    ]
+    not_ours = tmp_path / f".letters.notes-{here}-{dead}"
+    crashed = [tmp_path / f".{name}-{here}-{dead}" for name in ("numbers.staging", "letters.old")]
+    for folder in (living, *elsewhere, not_ours, *crashed):
+        folder.mkdir()
     write(tmp_path / "letters")
-    assert living.exists()
-    assert other.exists()
+    left = {tmp_path / "letters", living, *elsewhere, not_ours}
+    assert set(tmp_path.iterdir()) == left
+
+
+def test_the_slower_of_two_writers_gives_way(tmp_path: Path) -> None:
+    path = tmp_path / "letters"
+    with create_artifact(path, "letters", settings={}, inputs={"corpus": "abc"}) as staging:
+        (staging.path / "text").write_text("slow")
+        write_in_another_process(path, "abc")
+        first = path.stat().st_ino
+    assert path.stat().st_ino == first
+    assert (path / "text").read_text() == "fast"
+    assert names_in(tmp_path) == ["letters"]
+    # One that stood before is replaced, whoever made it.
+    with create_artifact(path, "letters", settings={}, inputs={"corpus": "abc"}) as staging:
+        (staging.path / "text").write_text("new")
+    assert (path / "text").read_text() == "new"
+
+
+def test_two_writers_of_different_things_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "letters"
+
+    def write_late() -> None:
+        with create_artifact(path, "letters", settings={}, inputs={"corpus": "abc"}):
+            write_in_another_process(path, "xyz")
+
+    with pytest.raises(ArtifactError, match="made meanwhile from something else"):
+        write_late()
+    assert read_manifest(path).inputs == {"corpus": "xyz"}
+    assert names_in(tmp_path) == ["letters"]
+
+
+FAST_WRITER = """
+import sys
+from pathlib import Path
+from realm.artifact import create_artifact
+inputs = {"corpus": sys.argv[2]}
+with create_artifact(Path(sys.argv[1]), "letters", settings={}, inputs=inputs) as staging:
+    (staging.path / "text").write_text("fast")
+"""
+
+
+def write_in_another_process(path: Path, corpus: str) -> None:
+    subprocess.run([sys.executable, "-c", FAST_WRITER, str(path), corpus], check=True)
+
+
+def test_an_artifact_vanishes_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "letters"
+    write(path)
+    seen: list[bool] = []
+
+    def look(_: Path, **__: Any) -> None:
+        seen.append(path.exists())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", look)
+        remove_artifact(path)
+    assert seen == [False]
+    remove_artifact(path)  # it is gone already
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_altered_file_is_found_by_verify(tmp_path: Path) -> None:

@@ -12,14 +12,15 @@ RECIPES = sorted((Path(experiment.__file__).parent / "recipes").glob("*.toml"))
 
 
 def test_the_promised_recipes_ship() -> None:
-    assert {"demo", "small", "paper"} <= {file.stem for file in RECIPES}
+    assert {"demo", "laptop", "small", "paper"} <= {file.stem for file in RECIPES}
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_recipes_load_by_name_and_by_path(file: Path) -> None:
     by_path = read_recipe(str(file))
     assert read_recipe(file.stem) == read_recipe(file.name) == by_path
-    assert by_path.sources
+    # `laptop` is for documents that are named on the command line.
+    assert bool(by_path.sources) is (file.stem != "laptop")
     # A snapshot is made from a checkpoint that has to be there.
     assert by_path.pretrain.refresh.every % by_path.pretrain.loop.save_every == 0
 
@@ -54,5 +55,5 @@ def test_assignments_change_a_recipe() -> None:
 
 
 def test_an_unknown_recipe_names_the_known() -> None:
-    with pytest.raises(SettingError, match="demo, paper, small"):
+    with pytest.raises(SettingError, match="demo, laptop, paper, small"):
         read_recipe("nothing")

@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,26 @@ def create_artifact(
 ) -> Iterator[Staging]:
     """Fill a staging directory inside the block; it becomes `path` when the block succeeds.
 
-    An artifact that stood at `path` is replaced. A block that fails leaves nothing behind.
+    An artifact that stood at `path` is replaced; one of the same kind, settings and inputs that
+    another writer finished meanwhile stays. A block that fails leaves nothing behind.
+
+    Raises:
+        ArtifactError: another writer put something else there meanwhile.
+        ResourceError: the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Staging(path.with_name(f".{path.name}.staging-{os.getpid()}"))
+    staging = Staging(_hidden(path, "staging"))
     _sweep(path)
     try:
         staging.path.mkdir()
+        stood_before = path.exists()
         yield staging
         _write_manifest(staging, kind, dict(settings), dict(inputs))
-        _rename(staging.path, path)
+        if stood_before:
+            # A directory cannot replace a full one in a single step: the old one goes first. A
+            # crash between the two leaves no artifact at `path`, never half of one.
+            remove_artifact(path)
+        _appear(staging.path, path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             message = f"the disk is full while writing {path}: free some space and start again"
@@ -126,10 +137,18 @@ def verify(path: Path) -> int:
     return len(manifest.files)
 
 
+def remove_artifact(path: Path) -> None:
+    """Let an artifact vanish at once for all who look, then free its space."""
+    aside = _hidden(path, "old")
+    with suppress(FileNotFoundError):  # somebody else removed it
+        path.rename(aside)
+    _delete(aside)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace a small file so that a reader sees the old or the new text, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging = _hidden(path, "staging")
     with staging.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -174,28 +193,45 @@ def _checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _rename(staging: Path, path: Path) -> None:
-    if path.exists():
-        # A directory cannot replace a full one in a single step: the old one moves aside first.
-        # A crash between the two renames leaves no artifact at `path`, never half of one.
-        old = path.with_name(f".{path.name}.old-{os.getpid()}")
-        path.rename(old)
+def _appear(staging: Path, path: Path) -> None:
+    try:
         staging.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        staging.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        ours, theirs = read_manifest(staging), read_manifest(path)
+        if any(getattr(ours, n) != getattr(theirs, n) for n in ("kind", "settings", "inputs")):
+            message = f"{path} was made meanwhile from something else: let one process write there"
+            raise ArtifactError(message) from error
     _sync_directory(path.parent)
 
 
+def _hidden(path: Path, purpose: str) -> Path:
+    """A name beside `path` that tells which process, of which machine, uses it."""
+    return path.with_name(f".{path.name}.{purpose}-{socket.gethostname()}-{os.getpid()}")
+
+
 def _sweep(path: Path) -> None:
-    """Remove what crashed writers left beside this artifact."""
-    for pattern in (".*.staging-*", ".*.old-*"):
-        for leftover in path.parent.glob(pattern):
-            name, _, writer = leftover.name.rpartition("-")
-            # Our own number on our own name is that of an earlier process that had it too.
-            is_ours = writer == str(os.getpid()) and name.startswith(f".{path.name}.")
-            if is_ours or (writer.isdigit() and not _is_alive(int(writer))):
-                shutil.rmtree(leftover, ignore_errors=True)
+    """Remove what crashed writers of this machine left beside this artifact.
+
+    Machines that share a file system cannot see whether each other's processes are alive.
+    """
+    host = socket.gethostname()
+    for leftover in path.parent.glob(".*-*"):
+        name, _, writer = leftover.name.rpartition("-")
+        if not name.endswith((f".staging-{host}", f".old-{host}")) or not writer.isdigit():
+            continue
+        # Our own number on our own name is that of an earlier process that had it too.
+        is_ours = leftover in (_hidden(path, "staging"), _hidden(path, "old"))
+        if is_ours or not _is_alive(int(writer)):
+            _delete(leftover)
+
+
+def _delete(leftover: Path) -> None:
+    if leftover.is_dir():
+        shutil.rmtree(leftover, ignore_errors=True)
+    else:
+        leftover.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

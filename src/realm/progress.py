@@ -9,7 +9,7 @@ Advance = Callable[[int, str], None]
 
 
 class Progress(Protocol):
-    """Shows pieces of work, one at a time."""
+    """Shows pieces of work, one after the other or one within another."""
 
     def __call__(self, title: str, total: int | None) -> AbstractContextManager[Advance]:
         """Show one piece of work while the block runs; `total` is None where nobody knows it."""

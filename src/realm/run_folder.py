@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from realm.artifact import is_finished, write_atomically
+from realm.artifact import is_finished, read_manifest, write_atomically
 from realm.config import read_settings
+from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, SettingError
 from realm.examples.question import Question, read_questions
 from realm.experiment import Experiment, expand
@@ -55,23 +56,41 @@ class RunFolder:
         write_atomically(self.path / _RECIPE, text + "\n")
 
     def checkpoint(self, name: str) -> Path:
-        """The finished checkpoint of that name, without training anything."""
-        folders = {
-            "warm-start": "warm-start/reader",
-            "pretrain": "pretrain",
-            "finetune": "finetune",
-        }
-        path = (
-            self.path / "start" / "checkpoint"
-            if name == "start"
-            else latest_checkpoint(self.path / folders[name])
-        )
-        if path is None or not is_finished(path):
+        """The finished model of that stage, without training anything.
+
+        Raises:
+            ArtifactError: the stage did not begin, or has not come to its last step.
+        """
+        if name == "start":
+            path, num_steps = self.path / "start" / "checkpoint", 0
+        else:
+            folder, num_steps = self._training(name)
+            path = latest_checkpoint(folder) or folder
+        if not is_finished(path):
             raise ArtifactError(f"{self.path} has no {name} checkpoint yet: run that stage first")
+        step = read_manifest(path).settings["step"]
+        if step < num_steps:
+            raise ArtifactError(
+                f"{name} of {self.path} is at step {step:,} of {num_steps:,}: "
+                f"go on with `realm {name} --run {self.path}`"
+            )
         return path
 
+    def _training(self, name: str) -> tuple[Path, int]:
+        """Where the last training of a stage keeps its checkpoints, and its number of steps."""
+        warm = self.experiment.warm_start
+        folders = {
+            "warm-start": ("warm-start/reader", warm.reader.loop),
+            "pretrain": ("pretrain", self.experiment.pretrain.loop),
+            "finetune": ("finetune", self.experiment.finetune.loop),
+        }
+        folder, loop = folders[name]
+        if name == "warm-start" and loop.num_steps == 0:  # the reader has nothing to be taught
+            folder, loop = "warm-start/embedder", warm.embedder.loop
+        return self.path / folder, loop.num_steps
+
     def newest_checkpoint(self) -> str:
-        """The name of the furthest stage that has a checkpoint."""
+        """The name of the furthest stage that is finished."""
         for name in reversed(CHECKPOINTS):
             try:
                 self.checkpoint(name)
@@ -86,6 +105,15 @@ class RunFolder:
         if not files:
             raise SettingError("no questions: name them with --set 'train_questions=[\"FILE\"]'")
         return [question for file in files for question in read_questions(Path(expand(file)))]
+
+    @staticmethod
+    def _is_made(path: Path, store: PassageStore) -> bool:
+        """Whether an artifact is there; one that was made from another corpus is refused."""
+        if not is_finished(path):
+            return False
+        if read_manifest(path).inputs["corpus"] != store.fingerprint:
+            raise ArtifactError(f"{path} was made from another corpus: delete it")
+        return True
 
     @contextmanager
     def _stage(self, name: str, title: str, total: int | None) -> Iterator[Advance]:

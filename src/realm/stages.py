@@ -7,6 +7,7 @@ that was stopped goes on where it was, and each stage can be asked for alone. Th
 time and the peak memory of each stage are kept beside the results.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
 from realm.models.checkpoint import (
     Model,
     check_lengths,
+    check_tokenizer,
     load_model,
     new_model,
     save_checkpoint,
@@ -70,7 +72,7 @@ class Run(RunFolder):
         """The salient spans of the passages."""
         path = self.path / "spans"
         store = self.corpus()
-        if is_finished(path):
+        if self._is_made(path, store):
             return SpanStore.open(path)
         with self._stage("spans", "passages tagged", len(store)) as advance:
             return annotate(
@@ -84,7 +86,7 @@ class Run(RunFolder):
         """The BM25 index of the passages."""
         path = self.path / "lexical"
         store = self.corpus()
-        if is_finished(path):
+        if self._is_made(path, store):
             return LexicalIndex.open(path)
         with self._stage("lexical", "passages for BM25", len(store)) as advance:
             return build_lexical_index(
@@ -97,18 +99,18 @@ class Run(RunFolder):
     def start(self) -> Path:
         """The untrained model: trunks as they came, projection from principal components."""
         path = self.path / "start" / "checkpoint"
-        if is_finished(path):
-            return path
         experiment, store = self.experiment, self.corpus()
+        if self._is_made(path, store):
+            return path
+        check_tokenizer(experiment.embedder, store.tokenizer)
         sample = experiment.warm_start.embedder.principal_components_sample
         inputs = {"corpus": store.fingerprint}
         with self._stage("start", "principal components", 1) as advance:
             model = new_model(experiment.embedder, experiment.reader, experiment.packing_settings)
             if sample:
-                dtype = choose_precision("auto")
-                model.embedder.to(default_device(), dtype)
-                pooled = pool_sample(model, store, size=sample, seed=0)
-                model.embedder.cpu().float()
+                # A copy computes, perhaps in half precision: the trunks are kept as they came.
+                quick = copy.deepcopy(model).to(default_device(), choose_precision("auto"))
+                pooled = pool_sample(quick, store, size=sample, seed=0)
                 for tower in {model.embedder.query_tower, model.embedder.passage_tower}:
                     start_projection_from_principal_components(tower, pooled)
             save_checkpoint(path, model, step=0, inputs=inputs)
@@ -131,9 +133,10 @@ class Run(RunFolder):
         """Masked spans beside other passages that hold the same words."""
         path = self.path / "warm-start" / "pairs"
         settings = self.experiment.warm_start.reader.objective
-        if is_finished(path):
+        store = self.corpus()
+        if self._is_made(path, store):
             return ReadingPairs.open(path)
-        store, spans, lexical = self.corpus(), self.spans(), self.lexical()
+        spans, lexical = self.spans(), self.lexical()
         with self._stage(
             "reading-pairs", "masked spans looked up", settings.num_queries
         ) as advance:
@@ -146,6 +149,8 @@ class Run(RunFolder):
         """Both halves warm: the checkpoint that REALM starts from."""
         settings = self.experiment.warm_start.reader
         folder, first = self.path / "warm-start" / "reader", self.warm_embedder()
+        if settings.loop.num_steps == 0:
+            return first  # the reader's trunk brings what there is to teach
         inputs = self._inputs(first, settings)
 
         def objective() -> Objective:
@@ -230,12 +235,17 @@ class Run(RunFolder):
     def answerer(self, name: str = "") -> Answerer:
         """The object that answers, with the furthest checkpoint or the named one."""
         name = name or self.newest_checkpoint()
-        lexical = self.lexical() if self.experiment.retrieval.lexical else None
+        experiment = self.experiment
+        lexical = self.lexical() if experiment.retrieval.lexical else None
+        objective = experiment.finetune.objective
+        changes = {
+            "reader_passages": experiment.retrieval.reader_passages,
+            # Only fine-tuning teaches when to say nothing.
+            "null_passage": objective.null_passage and name == "finetune",
+        }
         return open_answerer(
             self.checkpoint(name), self.corpus(), self.snapshot(name),
-            settings=self.experiment.finetune.objective.model_copy(
-                update={"reader_passages": self.experiment.retrieval.reader_passages}
-            ),
+            settings=objective.model_copy(update=changes),
             index_settings=self.experiment.index, lexical=lexical,
         )  # fmt: skip
 

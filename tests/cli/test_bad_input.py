@@ -139,8 +139,8 @@ def test_passages_over_the_limit_of_the_trunk(
 ) -> None:
     run = tmp_path / "run"
     longer = [*settings, "--set", "corpus.passage_tokens=200"]
-    assert realm("corpus", corpus_source, "--run", run, *longer).exit_code == 0
-    assert "128 wordpieces" in error_of(realm("warm-start", "--run", run))
+    assert "128 wordpieces" in error_of(realm("corpus", corpus_source, "--run", run, *longer))
+    assert not (run / "corpus").exists()
 
 
 @pytest.mark.parametrize(

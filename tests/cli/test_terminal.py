@@ -77,6 +77,22 @@ def test_a_terminal_gets_a_bar(
     assert shown.out == ""
 
 
+def test_work_within_work_shares_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with show_progress("steps", 2) as advance:
+        for done in (1, 2):
+            with show_progress("refresh", 5) as advance_inner:
+                advance_inner(5, "")
+                (display,) = terminal._displays
+                assert [task.description for task in display.tasks] == ["steps", "refresh"]
+            advance(done, "")
+        assert [task.description for task in display.tasks] == ["steps"]
+    assert not terminal._displays
+    assert "2 in 0:00" in capsys.readouterr().err
+
+
 def test_help_needs_nothing_that_trains() -> None:
     code = (
         "import sys, realm.cli.main\n"

@@ -148,7 +148,7 @@ def build(
 
 def test_inputs_longer_than_the_trunk_reads_are_refused(trunk_folder: Path) -> None:
     build(trunk_folder, passage_tokens=96)
-    with pytest.raises(SettingError, match="over the 128 wordpieces"):
+    with pytest.raises(SettingError, match="reads 128 wordpieces at most"):
         build(trunk_folder, passage_tokens=97)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from realm.corpus.passages import CorpusSettings
 from realm.corpus.store import PassageStore, build_corpus
+from realm.examples.held_out import split_rows
 from realm.examples.masked_query import MaskedQuery, mask_query, stack_targets
 from realm.examples.masking import Masking, SalientSpanMasker
 from realm.examples.stream import generator_at
@@ -22,7 +23,7 @@ from realm.models.embedder import embed
 from realm.models.marginal import marginal_log_likelihood, mean_over_targets, span_log_probs
 from realm.models.reader import masked_log_probs, read
 from realm.pretraining import objective as objective_module
-from realm.pretraining.objective import RealmObjective, RealmSettings, split_rows
+from realm.pretraining.objective import RealmObjective, RealmSettings
 from realm.retrieval.candidates import NULL_ROW
 from realm.spans.annotate import SpanStore, annotate
 from small_world import ARTICLES
@@ -373,12 +374,12 @@ def test_documents_are_held_out_whole(
     store = build_corpus(
         [source], tmp_path / "corpus", tokenizer_file=tokenizer_file, settings=settings
     )
-    train, held_out = split_rows(torch.arange(len(store)).numpy(), store, seed=0)
+    train, held_out = split_rows(torch.arange(len(store)).numpy(), store)
     assert len(train) + len(held_out) == len(store) > 300
     documents = store.document_rows()
     assert set(documents[train].tolist()).isdisjoint(documents[held_out].tolist())
     assert 0 < len(set(documents[held_out].tolist())) <= 6
-    again = split_rows(torch.arange(len(store)).numpy(), store, seed=0)
+    again = split_rows(torch.arange(len(store)).numpy(), store)
     assert again[1].tolist() == held_out.tolist()
 
 

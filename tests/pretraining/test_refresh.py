@@ -1,5 +1,8 @@
 """When a snapshot is made, when it is adopted, how old it may become, and what is kept."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,13 +13,21 @@ from typing import Any
 import pytest
 import torch
 
-from realm.artifact import read_manifest
+from realm.artifact import read_manifest, remove_artifact
 from realm.corpus.store import PassageStore
-from realm.errors import ResourceError, SettingError
+from realm.errors import ArtifactError, ResourceError, SettingError
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
 from realm.index.trunk_vectors import write_trunk_vectors
-from realm.models.checkpoint import Model, save_checkpoint
-from realm.pretraining.refresh import LiveIndex, RefreshSettings, refresh_once, snapshot_path
+from realm.models.checkpoint import Model, load_model, save_checkpoint
+from realm.pretraining.refresh import (
+    LiveIndex,
+    RefreshSettings,
+    RefreshTask,
+    follow,
+    refresh_once,
+    refresh_process,
+    snapshot_path,
+)
 from realm.pretraining.run import Pretraining, PretrainSettings
 from realm.progress import Advance
 from realm.spans.annotate import SpanStore
@@ -39,6 +50,11 @@ class World:
 
     def refresh(self, every: int = 4) -> Snapshot | None:
         return refresh_once(self.folder, self.store, every=every)
+
+    def task(self) -> RefreshTask:
+        return RefreshTask(
+            folder=self.folder, corpus=self.store.path, vectors=None, every=4, num_steps=9
+        )
 
     def write_snapshot(self, step: int) -> None:
         """Write a snapshot without a checkpoint."""
@@ -146,6 +162,113 @@ def test_the_precision_of_the_training_is_used(world: World) -> None:
     assert 1e-3 < float(difference) < 0.5
 
 
+def test_a_finished_training_gets_no_snapshot(world: World) -> None:
+    world.save(4)
+    world.save(7)
+    assert refresh_once(world.folder, world.store, every=4, num_steps=7) is None
+    assert refresh_once(world.folder, world.store, every=4, num_steps=8) is not None
+
+
+def test_a_checkpoint_that_was_removed_meanwhile_is_passed_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.save(4)
+    checkpoint = checkpoint_path(world.folder, 4)
+
+    def remove_and_load(path: Path) -> Model:
+        remove_artifact(path)
+        return load_model(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("realm.pretraining.refresh.load_model", remove_and_load)
+        assert world.refresh() is None
+    # One that is there but damaged is another matter.
+    world.save(4)
+    (checkpoint / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(ArtifactError, match="missing or cut short"):
+        world.refresh()
+
+
+# -- a process that makes them ------------------------------------------------------------
+
+
+def test_the_process_ends_with_its_trainer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="the trainer is gone"):
+        follow(world.task(), trainer=-1)
+    # The trainer dies while a snapshot is made: the third look finds another parent.
+    world.save(4)
+    parents = iter([1000, 1000, 1])
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr("realm.index.encode._BLOCK", 4)
+    with pytest.raises(SystemExit, match="the trainer is gone"):
+        follow(world.task(), trainer=1000)
+    assert list((world.folder / "snapshots").iterdir()) == []
+
+
+def test_a_process_that_died_ends_the_training(world: World) -> None:
+    live = world.live(mode="process")
+    live.process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert live.before_step(0)["staleness"] == 0
+    live.process.kill()
+    live.process.wait()
+    with pytest.raises(ResourceError, match="refresh process ended with exit code -9"):
+        live.before_step(1)
+    # And so while the trainer waits for it.
+    waiting = world.live(mode="process", adoption_lag=0)
+    waiting.process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.3)"])
+    with pytest.raises(ResourceError, match="refresh process ended with exit code 0"):
+        waiting.before_step(4)
+
+
+@pytest.mark.slow
+def test_the_process_says_why_it_died(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.save(4)
+    (checkpoint_path(world.folder, 4) / "weights.safetensors").write_bytes(b"")
+    with refresh_process(world.task()) as process:
+        assert process.wait(60) == 1
+    said = capfd.readouterr().err
+    assert said.startswith("refresh: ")
+    assert "weights.safetensors is missing or cut short" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_process_is_gone_after_the_block(world: World) -> None:
+    world.save(4)
+    with refresh_process(world.task()) as process:
+        end = time.monotonic() + 60
+        while 4 not in world.snapshots and time.monotonic() < end:
+            time.sleep(0.1)
+    assert process.returncode is not None
+    assert [path.name for path in (world.folder / "snapshots").iterdir()] == ["step-000000004"]
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+from realm.pretraining.refresh import RefreshTask, refresh_process
+print("here", flush=True)
+with refresh_process(RefreshTask.model_validate_json(sys.argv[1])) as process:
+    while not Path(sys.argv[2]).exists():
+        assert process.poll() is None
+"""
+
+
+@pytest.mark.slow
+def test_a_script_of_the_user_is_not_run_again(world: World, tmp_path: Path) -> None:
+    world.save(4)
+    script = tmp_path / "train.py"
+    script.write_text(UNGUARDED)
+    # What lies in the folder where it is started must not hide a library.
+    (tmp_path / "torch.py").write_text("raise SystemExit('hidden')")
+    snapshot = snapshot_path(world.folder, 4)
+    done = subprocess.run(
+        [sys.executable, "-P", script, world.task().model_dump_json(), snapshot],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "here\n", "")
+
+
 # -- adopting them ------------------------------------------------------------------------
 
 
@@ -250,15 +373,17 @@ def _after(seconds: float, write: Callable[[], None]) -> None:
     threading.Thread(target=wait_and_write, daemon=True).start()
 
 
-def test_a_bound_that_cannot_be_kept_ends_the_training(
-    world: World, small_spans: SpanStore
-) -> None:
-    assert "staleness" in train(world, small_spans, max_staleness=4)
-    with pytest.raises(ResourceError, match="nothing makes it"):
-        train(world, small_spans, max_staleness=3, every=5)
+def test_a_bound_that_cannot_be_kept_is_refused(world: World, small_spans: SpanStore) -> None:
+    assert train(world, small_spans, max_staleness=3)["staleness"] <= 3
+    # At once, not at the step where a trainer would wait for ever.
+    for bound, choices in ((2, {}), (4, {"adoption_lag": 2}), (2, {"mode": "elsewhere"})):
+        with pytest.raises(SettingError, match=r"max_staleness must be at least [35]"):
+            train(world, small_spans, max_staleness=bound, **choices)
+    # Within nine steps nothing becomes older than eight.
+    assert train(world, small_spans, max_staleness=8, every=20)["staleness"] == 8
 
 
-def train(world: World, spans: SpanStore, *, every: int = 4, **refresh: Any) -> dict[str, float]:
+def train(world: World, spans: SpanStore, every: int = 4, **refresh: Any) -> dict[str, float]:
     """Pre-train for nine steps; the scalars of the last one."""
     settings = PretrainSettings.model_validate(
         {
@@ -288,6 +413,20 @@ def test_snapshots_are_made_from_checkpoints(world: World, small_spans: SpanStor
 
 
 # -- keeping them -------------------------------------------------------------------------
+
+
+def test_the_newest_due_checkpoint_outlasts_its_successors(world: World) -> None:
+    kept = {}
+    for step in range(0, 18, 2):
+        path = checkpoint_path(world.folder, step)
+        save_checkpoint(path, world.model, step=step, inputs={})
+        prune(path.parent, keep=2, every=8)
+        kept[step] = steps_in(path.parent)
+    assert kept == {
+        0: [0], 2: [0, 2], 4: [2, 4], 6: [4, 6], 8: [6, 8],
+        10: [8, 10], 12: [8, 10, 12], 14: [8, 12, 14], 16: [14, 16],
+    }  # fmt: skip
+    assert not list((world.folder / "checkpoints").glob(".*"))
 
 
 @pytest.mark.parametrize(

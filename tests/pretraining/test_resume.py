@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_pretraining
 import torch
 from small_pretraining import rows_of, settings_of, train, train_and_kill, write_world
 
+from launcher import launch
 from realm.artifact import read_manifest, verify
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
@@ -116,3 +118,17 @@ def test_killed_beside_a_second_process(world: Path) -> None:
     train_and_kill(world, world / "killed", settings, "7")
     train(world, world / "killed", settings)
     assert_same_training(world / "killed", world / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["inline", "process"])
+def test_two_processes_share_one_index(world: Path, mode: str) -> None:
+    settings = settings_of(mode=mode, max_staleness=3)
+    script = small_pretraining.__file__
+    launch(script, world, world / "run", settings.model_dump_json(), "-1")
+    adopted = [(e["event"], e["step"]) for e in journal_of(world / "run")]
+    assert adopted == [("precision", 0), ("adopt", 4), ("adopt", 8)]
+    rows = rows_of(world / "run")
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 11))
+    assert [row["staleness"] for row in rows if "loss" in row] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert [row["step"] for row in rows if "held_out_loss" in row] == [0, 2, 4, 6, 8, 10]

@@ -52,6 +52,8 @@ def show_answers(answered: "Answered", *, most: int | None = None) -> None:
     """Print the answers, each highlighted in the passage that supports it."""
     from rich.text import Text
 
+    from realm.evaluation.open_qa import abstains
+
     console = results()
     console.print(Text(answered.question, style="bold"))
     if abstains(answered):
@@ -65,12 +67,6 @@ def show_answers(answered: "Answered", *, most: int | None = None) -> None:
         console.print(head.append(f"  (probability {answer.probability:.2f})"))
         console.print(_evidence(answer, is_coloured=console.is_terminal))
     console.print()
-
-
-def abstains(answered: "Answered") -> bool:
-    """Whether it is likelier that no passage answers than that the first answer is right."""
-    answers = answered.answers
-    return not answers or answered.null_probability > answers[0].probability
 
 
 def _evidence(answer: "Answer", *, is_coloured: bool) -> "object":

@@ -95,6 +95,7 @@ def _next_commands(run: Path) -> str:
       ask questions of your own
   realm info --run {run}
       see what the run holds and what it took; {run}/report.html shows the curves
-  realm run demo --run runs/mine --set 'sources=["FOLDER"]' \\
-      --set 'train_questions=[]' --set 'dev_questions=[]'
-      pre-train on documents of your own; name question files where you have some"""
+  realm corpus FOLDER --run runs/mine
+  realm run --run runs/mine
+      pre-train on documents of your own; `realm finetune FILE --run runs/mine` where you
+      have questions"""

@@ -153,5 +153,8 @@ def _refresh_once(run: "Run") -> int | None:
 
     every = run.experiment.pretrain.refresh.every
     folder = run.path / "pretrain"
-    snapshot = refresh_once(folder, run.corpus(), every=every, progress=show_progress)
+    num_steps = run.experiment.pretrain.loop.num_steps
+    snapshot = refresh_once(
+        folder, run.corpus(), every=every, num_steps=num_steps, progress=show_progress
+    )
     return None if snapshot is None else snapshot.step

@@ -7,7 +7,7 @@ ten seconds takes the place of a moving bar, so that logs stay readable.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -22,6 +22,7 @@ Advance = Callable[[int, str], None]
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_OF_PACE = 60.0
 _WIDTH_OF_FILES = 140  # characters of a line where the output is no terminal
+_displays: list[Progress] = []  # the one that is live, if any: a terminal has room for one
 
 
 def results() -> Console:
@@ -51,7 +52,10 @@ def show_table(
 
 @contextmanager
 def show_progress(title: str, total: int | None) -> Iterator[Advance]:
-    """Show one piece of long work with its rate and the time left, while the block runs."""
+    """Show one piece of long work with its rate and the time left, while the block runs.
+
+    Work within work gets a bar of its own below, which goes when it is done.
+    """
     console = Console(stderr=True)
     pace = Pace(total)
     if console.is_terminal:
@@ -123,14 +127,12 @@ def _rate(rate: float) -> str:
 
 @contextmanager
 def _bar(console: Console, title: str, pace: Pace) -> Iterator[Advance]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[pace]}"),
-        TextColumn("[dim]{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+    is_within = bool(_displays)
+    with ExitStack() as stack:
+        progress = _displays[0] if is_within else stack.enter_context(_display(console))
         task = progress.add_task(title, total=pace.total, pace="", note="")
+        if is_within:
+            stack.callback(progress.remove_task, task)
 
         def advance(done: int, note: str) -> None:
             pace.note(done)
@@ -138,6 +140,22 @@ def _bar(console: Console, title: str, pace: Pace) -> Iterator[Advance]:
 
         yield advance
         progress.update(task, completed=pace.total, pace=pace.summary())
+
+
+@contextmanager
+def _display(console: Console) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[pace]}"),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        _displays.append(progress)
+        try:
+            yield progress
+        finally:
+            _displays.remove(progress)
 
 
 @contextmanager

@@ -33,6 +33,12 @@ class Prediction:
         return self.answered.answers[0].text if self.answered.answers else ""
 
 
+def abstains(answered: Answered) -> bool:
+    """Whether it is likelier that no passage answers than that the first answer is right."""
+    answers = answered.answers
+    return not answers or answered.null_probability > answers[0].probability
+
+
 def predict(
     answerer: Answerer,
     questions: Sequence[Question],
@@ -64,7 +70,7 @@ def summarise(predictions: Sequence[Prediction]) -> dict[str, Any]:
         "num_questions": count,
         "exact_match": round(100 * sum(p.is_correct for p in predictions) / count, 2),
         "f1": round(100 * sum(p.f1 for p in predictions) / count, 2),
-        "abstained": round(100 * sum(_abstains(p) for p in predictions) / count, 2),
+        "abstained": round(100 * sum(abstains(p.answered) for p in predictions) / count, 2),
     }
 
 
@@ -85,8 +91,3 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         for p in predictions
     ]
     write_atomically(path, "".join(line + "\n" for line in lines))
-
-
-def _abstains(prediction: Prediction) -> bool:
-    answers = prediction.answered.answers
-    return not answers or prediction.answered.null_probability > answers[0].probability

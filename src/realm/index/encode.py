@@ -7,6 +7,7 @@ blocks, sorted by length inside a block, and come out in the order of the corpus
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from realm.models.checkpoint import Model
 from realm.models.embedder import Tower, embed, evaluating, pool
 
 _BLOCK = 2048  # passages sorted by length together
+_PIECE = 1 << 20  # bytes of zeros written at a time
 _NOTHING = np.empty(0, dtype=np.int64)
 
 
@@ -73,21 +75,32 @@ def write_rows(
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write blocks of vectors as one array in half width; `on_progress` gets rows done."""
-    rows: np.ndarray | None = None
+    rows: np.memmap[Any, np.dtype[np.float16]] | None = None
     done = 0
     for block in blocks:
         if rows is None:
             shape = (num_rows, block.shape[1])
             rows = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-            # A full disk is an error here, not a killed process in the middle of a write.
-            with file.open("r+b") as stream:
-                os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+            _take_space(file, rows.offset)
         rows[done : done + len(block)] = block.cpu().numpy()
         done += len(block)
         if on_progress is not None:
             on_progress(done)
-    if isinstance(rows, np.memmap):
+    if rows is not None:
         rows.flush()
+
+
+def _take_space(file: Path, header: int) -> None:
+    """Make a full disk an error now, not a killed process in the middle of a mapped write."""
+    size = file.stat().st_size
+    with file.open("r+b") as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+            return
+        # Where there is no such call (macOS): zeros over the zeros that follow the header.
+        for begin in range(header, size, _PIECE):
+            stream.seek(begin)
+            stream.write(bytes(min(_PIECE, size - begin)))
 
 
 def pool_sample(

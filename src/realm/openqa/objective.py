@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from realm.config import Settings
@@ -155,13 +155,9 @@ class OpenQaObjective:
     ) -> tuple[Tensor, Tensor]:
         embeddings = self._snapshot.embeddings_of(rows).to(vectors.device)
         scores = torch.einsum("bd,bcd->bc", vectors, embeddings)
-        is_positive = torch.tensor(
-            [
-                [holds_answer(self._store, row, question) for row in best]
-                for question, best in zip(questions, rows.tolist(), strict=True)
-            ],
-            device=vectors.device,
-        )
+        # An approximate index may find fewer passages than were asked for.
+        scores = scores.masked_fill((rows == NULL_ROW).to(scores.device), -torch.inf)
+        is_positive = self._positives(rows, questions).to(scores.device)
         return -positive_log_likelihood(scores, is_positive).mean(), is_positive
 
     def _reader_loss(
@@ -193,5 +189,21 @@ class OpenQaObjective:
                         gold[number, place, first, last - first] = True
         # Occurrences in what was cut off a long passage cannot be pointed at.
         gold &= reading.spans.isfinite()
-        is_unanswered = ~gold.flatten(1).any(dim=-1, keepdim=True)
-        return torch.cat((gold.flatten(1), is_unanswered & self.settings.null_passage), dim=1)
+        null = self._is_unanswered(reading.rows, questions).to(gold.device)[:, None]
+        return torch.cat((gold.flatten(1), null & self.settings.null_passage), dim=1)
+
+    def _is_unanswered(
+        self, rows: Int[Tensor, "batch passages"], questions: Sequence[Question]
+    ) -> Bool[Tensor, " batch"]:
+        """Whether none of the passages holds an answer, be it one that cannot be pointed at."""
+        return ~self._positives(rows, questions).any(dim=-1)
+
+    def _positives(
+        self, rows: Int[Tensor, "batch passages"], questions: Sequence[Question]
+    ) -> Bool[Tensor, "batch passages"]:
+        return torch.tensor(
+            [
+                [holds_answer(self._store, row, question) for row in best]
+                for question, best in zip(questions, rows.tolist(), strict=True)
+            ]
+        )

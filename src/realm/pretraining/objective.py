@@ -8,13 +8,13 @@ the reader, the query side and the passage side.
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from realm.config import Settings
 from realm.corpus.store import PassageStore
+from realm.examples.held_out import split_rows
 from realm.examples.masked_query import MaskedQuery, Targets, mask_query, stack_targets
 from realm.examples.masking import Masker, MaskingName
 from realm.examples.packing import Packed
@@ -68,7 +68,7 @@ class RealmObjective:
         self._store, self._masker = store, masker
         self._seed, self._group = seed, join_group()
         self._hashes = store.content_hashes()
-        train, held_out = split_rows(masker.rows(), store, seed)
+        train, held_out = split_rows(masker.rows(), store)
         self._rows, self.held_out = train, held_out
         model.embedder.train_only(settings.embedder_trains)
         self.index: ExactIndex | ApproximateIndex | None = None
@@ -172,18 +172,6 @@ class RealmObjective:
         groups = read(reader, joints, packer=packer, token_budget=self.settings.token_budget)
         log_probs = masked_log_probs(reader, groups, *repeated)
         return log_probs.view(batch, candidates, -1)
-
-
-def split_rows(
-    rows: np.ndarray, store: PassageStore, seed: int, held_out_share: float = 0.02
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split passages by document into those that train and those that only measure."""
-    generator = np.random.default_rng((seed, 20))
-    is_held_out = generator.random(store.num_documents) < held_out_share
-    mask = is_held_out[store.document_rows()[rows]]
-    if mask.all() or not mask.any():  # a tiny corpus: hold out every fiftieth passage
-        mask = np.arange(len(rows)) % 50 == 0
-    return rows[~mask], generator.permutation(rows[mask])
 
 
 def _scalars(

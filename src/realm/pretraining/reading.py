@@ -18,6 +18,7 @@ from realm.artifact import Manifest, create_artifact, open_artifact
 from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
+from realm.examples.held_out import split_rows
 from realm.examples.masked_query import MaskedQuery, mask_query, stack_targets
 from realm.examples.masking import Masking, SalientSpanMasker
 from realm.examples.packing import Packed
@@ -82,7 +83,7 @@ def mine_reading_pairs(
     """Look for evidence for randomly chosen salient spans; `on_progress` gets queries done."""
     inputs = {"corpus": store.fingerprint, "lexical": lexical.manifest.fingerprint}
     with create_artifact(path, KIND, settings=settings.model_dump(), inputs=inputs) as staging:
-        chosen = _choose_spans(spans, settings.num_queries, seed)
+        chosen = _choose_spans(store, spans, settings.num_queries, seed)
         found: list[tuple[int, int, int]] = []
         for begin in range(0, len(chosen), _AT_ONCE):
             found += _with_evidence(
@@ -175,9 +176,12 @@ def occurrences(body: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.flatnonzero((windows == wanted).all(axis=1))
 
 
-def _choose_spans(spans: SpanStore, num_queries: int, seed: int) -> list[tuple[int, int]]:
+def _choose_spans(
+    store: PassageStore, spans: SpanStore, num_queries: int, seed: int
+) -> list[tuple[int, int]]:
     """Passages in random order with a random span each; a small corpus is gone through again."""
-    rows = np.random.default_rng((seed, 30)).permutation(spans.rows_with_spans()).tolist()
+    train, _ = split_rows(spans.rows_with_spans(), store)
+    rows = np.random.default_rng((seed, 30)).permutation(train).tolist()
     chosen: dict[tuple[int, int], None] = {}
     for turn in range(-(-num_queries // max(1, len(rows)))):
         for row in rows[: num_queries - turn * len(rows)]:

@@ -2,11 +2,15 @@
 
 Two ordinary functions and a directory. `refresh_once` turns the newest checkpoint into a
 snapshot; `LiveIndex.before_step` adopts the newest snapshot between steps and reports its age.
-Neither knows the other: they may run in one process, in two, or on two machines.
+Neither knows the other: they may run in one process, in two, or on two machines. Run as a module,
+this file is the second process: `python -m realm.pretraining.refresh TASK TRAINER`, a
+`RefreshTask` as JSON and the number of the process that it serves.
 """
 
-import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,36 +18,39 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import Field
 
-from realm.artifact import read_manifest
+from realm.artifact import is_finished, read_manifest
 from realm.config import Settings
 from realm.corpus.store import PassageStore
-from realm.errors import ArtifactError, ResourceError
+from realm.errors import ArtifactError, RealmError, ResourceError
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
 from realm.index.trunk_vectors import TrunkVectors
-from realm.models.checkpoint import load_model
+from realm.models.checkpoint import Model, load_model
 from realm.models.precision import choose_precision, default_device
-from realm.progress import Progress, no_progress
-from realm.training.state import Journal, checkpoint_path, prune, steps_in
+from realm.progress import Advance, Progress, no_progress
+from realm.training.distributed import join_group
+from realm.training.state import Journal, checkpoint_path, due_steps, prune, steps_in
 
 _POLL_SECONDS = 0.2
+_PATIENCE_SECONDS = 30.0  # for the refresh process to leave its work
 _ADOPTION = "adopt"
 
 
 class RefreshSettings(Settings):
     """When the index is rebuilt, where, and how old it may become."""
 
-    every: int = 500
+    every: int = Field(default=500, ge=1)
     """Steps between the checkpoints that are turned into snapshots (section 4.1)."""
     mode: Literal["inline", "process", "elsewhere"] = "inline"
     """`process` keeps training while a second process embeds the corpus; `elsewhere` leaves that
     to `realm refresh --watch`, on any machine that sees the run's directory."""
-    max_staleness: int | None = None
+    max_staleness: int | None = Field(default=None, ge=0)
     """Steps after which the trainer waits for a newer snapshot; `None` never waits."""
-    adoption_lag: int | None = None
+    adoption_lag: int | None = Field(default=None, ge=0)
     """Adopt each snapshot exactly this many steps after its checkpoint; makes the asynchronous
     refresh repeatable, for tests. `None` adopts as soon as a snapshot is there."""
-    num_threads: int = 1
+    num_threads: int = Field(default=1, ge=1)
     """Threads of the refresh process."""
 
 
@@ -57,27 +64,43 @@ def refresh_once(
     store: PassageStore,
     *,
     every: int,
+    num_steps: int | None = None,
     vectors: TrunkVectors | None = None,
     progress: Progress = no_progress,
 ) -> Snapshot | None:
     """Embed the corpus with the newest due checkpoint of a training, if that was not done yet.
 
-    `vectors` are projected instead, where the training leaves the trunk at rest that made them.
+    Nothing is made for a training that has come to its last step, `num_steps`: nobody would
+    adopt it. `vectors` are projected instead of running the trunk, where the training leaves the
+    trunk at rest that made them.
     """
-    # Step 0 is the model that the training was given, and so is the snapshot it starts with.
-    due = [step for step in steps_in(folder / "checkpoints") if step > 0 and step % every == 0]
-    if not due or due[-1] in steps_in(folder / "snapshots"):
+    if num_steps is not None and is_finished(checkpoint_path(folder, num_steps)):
         return None
-    checkpoint = checkpoint_path(folder, due[-1])
-    model = load_model(checkpoint)
+    # Step 0 is the model that the training was given, and so is the snapshot it starts with.
+    due = due_steps(folder / "checkpoints", every)
+    if not due or is_finished(snapshot_path(folder, due[-1])):
+        return None
+    opened = _open_checkpoint(checkpoint_path(folder, due[-1]))
+    if opened is None:
+        return None
+    model, fingerprint = opened
     entry = Journal(folder / "journal.jsonl").find("precision", 0)
     model.to(default_device(), choose_precision(entry["chosen"] if entry else "auto"))
     with progress(f"refresh of step {due[-1]}", len(store)) as advance:
         return write_snapshot(
-            snapshot_path(folder, due[-1]), model, store,
-            checkpoint=read_manifest(checkpoint).fingerprint, step=due[-1],
+            snapshot_path(folder, due[-1]), model, store, checkpoint=fingerprint, step=due[-1],
             vectors=vectors, on_progress=lambda done: advance(done, ""),
         )  # fmt: skip
+
+
+def _open_checkpoint(path: Path) -> tuple[Model, str] | None:
+    """The model and its fingerprint; None where the trainer removed it for a newer one."""
+    try:
+        return load_model(path), read_manifest(path).fingerprint
+    except (ArtifactError, OSError):
+        if is_finished(path):
+            raise
+        return None
 
 
 class LiveIndex:
@@ -99,19 +122,29 @@ class LiveIndex:
         self._index_settings = index_settings
         self._first = first
         self._journal = Journal(folder / "journal.jsonl")
+        self._group = join_group()
         self._is_open = False
         self._adopted_step = 0
+        self.process: subprocess.Popen[bytes] | None = None
+        """The refresh process of this trainer, where there is one."""
         self.snapshot = first
         self.index = first.index(index_settings)
 
     def before_step(self, step: int) -> dict[str, float]:
-        """Adopt a newer snapshot if it is time; return the age of the one in use, in steps."""
+        """Adopt a newer snapshot if it is time; return the age of the one in use, in steps.
+
+        Raises:
+            ResourceError: the refresh process died, or nothing makes the snapshot waited for.
+        """
         begin = time.perf_counter()
+        self._check_process()
         if not self._is_open:
             self._return_to(step)
-        wanted = self._wanted(step)
-        if wanted is not None and wanted != self._adopted_step:
-            if step > self._journal.last_step(_ADOPTION):
+        # Of the processes that train together one decides: each would see another directory.
+        is_first = self._group.is_first
+        wanted = self._group.agree(self._wanted(step) if is_first else 0)
+        if wanted != self._adopted_step:
+            if is_first and step > self._journal.last_step(_ADOPTION):
                 self._journal.write(_ADOPTION, step, snapshot=wanted)
             self._adopt(wanted)
         waited = time.perf_counter() - begin
@@ -132,12 +165,13 @@ class LiveIndex:
         if entry is not None:
             self._adopt(entry["snapshot"])
 
-    def _wanted(self, step: int) -> int | None:
+    def _wanted(self, step: int) -> int:
+        """Which snapshot is to be in use at this step, by the step that it is of."""
         repeated = self._journal.find(_ADOPTION, step)
         if repeated is not None:
             return int(repeated["snapshot"])
         if step <= self._journal.last_step(_ADOPTION):
-            return None
+            return self._adopted_step
         if self._settings.adoption_lag is not None:
             due = (step - self._settings.adoption_lag) // self._settings.every
             wanted = max(0, due * self._settings.every)
@@ -165,51 +199,89 @@ class LiveIndex:
 
     def _wait_until(self, is_there: Callable[[], bool], what: str) -> None:
         while not is_there():
-            if not _somebody_refreshes(self._settings.mode):
+            self._check_process()
+            if self._settings.mode != "elsewhere" and self.process is None:
                 raise ResourceError(
                     f"the training waits for {what}, but nothing makes it: set refresh.every to "
                     "a multiple of save_every within the bound, or use refresh.mode=process"
                 )
             time.sleep(_POLL_SECONDS)
 
+    def _check_process(self) -> None:
+        code = None if self.process is None else self.process.poll()
+        if code is not None:
+            raise ResourceError(
+                f"the refresh process ended with exit code {code}, its own message stands above: "
+                "mend the cause and start again, the training goes on from its last checkpoint"
+            )
+
+
+class RefreshTask(Settings):
+    """What a refresh process is to follow, and how."""
+
+    folder: Path
+    corpus: Path
+    vectors: Path | None
+    every: int
+    num_steps: int
+    num_threads: int = 1
+
 
 @contextmanager
-def refresh_process(
-    folder: Path, store: PassageStore, settings: RefreshSettings, vectors: TrunkVectors | None
-) -> Iterator[None]:
+def refresh_process(task: RefreshTask) -> Iterator[subprocess.Popen[bytes]]:
     """Keep a second process refreshing while the block runs; it ends with the block or trainer."""
-    context = multiprocessing.get_context("spawn")
-    kept = None if vectors is None else vectors.path
-    arguments = (folder, store.path, kept, settings, os.getpid())
-    process = context.Process(
-        target=_refresh_forever, args=arguments, name="realm-refresh", daemon=True
+    # An interpreter of its own: `multiprocessing` would run the user's unguarded script again.
+    # It looks for modules where this one does, and not in whatever folder it is started in.
+    paths = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__, task.model_dump_json(), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": paths},
     )
-    process.start()
     try:
-        yield
+        yield process
     finally:
         process.terminate()
-        process.join()
-
-
-def _somebody_refreshes(mode: str) -> bool:
-    if mode == "elsewhere":
-        return True
-    return mode == "process" and any(
-        child.name == "realm-refresh" for child in multiprocessing.active_children()
-    )
-
-
-def _refresh_forever(
-    folder: Path, corpus: Path, kept: Path | None, settings: RefreshSettings, trainer: int
-) -> None:
-    torch.set_num_threads(settings.num_threads)
-    store = PassageStore.open(corpus)
-    vectors = None if kept is None else TrunkVectors.open(kept, store)
-    while os.getppid() == trainer:
         try:
-            made = refresh_once(folder, store, every=settings.every, vectors=vectors)
-        except (ArtifactError, FileNotFoundError):
-            made = None  # the trainer removed the checkpoint meanwhile: a newer one is there
+            process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def follow(task: RefreshTask, trainer: int) -> None:
+    """Refresh again and again, as long as the process lives that started this one."""
+
+    def stop_if_alone() -> None:
+        if os.getppid() != trainer:
+            sys.exit("refresh: the trainer is gone, nobody needs a snapshot")
+
+    @contextmanager
+    def progress(title: str, total: int | None) -> Iterator[Advance]:
+        yield lambda done, note: stop_if_alone()
+
+    torch.set_num_threads(task.num_threads)
+    store = PassageStore.open(task.corpus)
+    vectors = None if task.vectors is None else TrunkVectors.open(task.vectors, store)
+    while True:
+        stop_if_alone()
+        made = refresh_once(
+            task.folder, store, every=task.every, num_steps=task.num_steps,
+            vectors=vectors, progress=progress,
+        )  # fmt: skip
         if made is None:
             time.sleep(_POLL_SECONDS)
+
+
+def _main() -> None:
+    # Control-C reaches both processes: the trainer ends this one, and its half snapshot goes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        follow(RefreshTask.model_validate_json(sys.argv[1]), int(sys.argv[2]))
+    except RealmError as error:
+        sys.exit(f"refresh: {error}")
+
+
+if __name__ == "__main__":
+    _main()

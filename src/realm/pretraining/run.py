@@ -16,7 +16,13 @@ from realm.index.snapshot import IndexSettings, Snapshot
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
 from realm.pretraining.objective import RealmObjective, RealmSettings
-from realm.pretraining.refresh import LiveIndex, RefreshSettings, refresh_once, refresh_process
+from realm.pretraining.refresh import (
+    LiveIndex,
+    RefreshSettings,
+    RefreshTask,
+    refresh_once,
+    refresh_process,
+)
 from realm.progress import Progress, no_progress
 from realm.spans.annotate import SpanStore
 from realm.training.loop import Hooks, LoopSettings, Scalars, Training
@@ -54,7 +60,9 @@ class Pretraining:
         """Pre-train from the newest checkpoint in the folder; return the last checkpoint.
 
         Raises:
-            SettingError: the refresh is not due at steps that have a checkpoint.
+            SettingError: the refresh is not due at steps that have a checkpoint, or cannot keep
+                within its bound.
+            ResourceError: the refresh process died, or nothing makes the snapshot waited for.
         """
         settings, refresh = self.settings, self.settings.refresh
         _check(settings)
@@ -64,13 +72,14 @@ class Pretraining:
         )
         live = LiveIndex(self.folder, self.store, self.first, refresh, self.index_settings)
         training = Training(objective, settings.loop, self.folder, self.inputs)
-        training.keep = max(2, refresh.every // settings.loop.save_every + 1)
+        training.keep_every = refresh.every
+        is_first, num_steps = training.group.is_first, settings.loop.num_steps
 
         def refresh_inline() -> None:
-            if refresh.mode == "inline" and training.group.is_first:
+            if refresh.mode == "inline" and is_first:
                 refresh_once(
-                    self.folder, self.store,
-                    every=refresh.every, vectors=self.vectors, progress=self.progress,
+                    self.folder, self.store, every=refresh.every, num_steps=num_steps,
+                    vectors=self.vectors, progress=self.progress,
                 )  # fmt: skip
 
         def before_step(step: int) -> Scalars:
@@ -83,27 +92,44 @@ class Pretraining:
             return objective.held_out_utility(settings.num_held_out)
 
         def after_save(step: int) -> None:
-            # After the last step nobody trains on a new snapshot; the index stage makes the last.
-            if step < settings.loop.num_steps:
-                refresh_inline()
-            live.prune()
+            refresh_inline()
+            if is_first:
+                live.prune()
             training.group.wait()
 
         # A run that was killed between a checkpoint and its snapshot goes on with both.
         refresh_inline()
         training.group.wait()
-        is_apart = refresh.mode == "process" and training.group.is_first
-        apart = refresh_process(self.folder, self.store, refresh, self.vectors)
-        with apart if is_apart else nullcontext():
+        is_apart = refresh.mode == "process" and is_first
+        with refresh_process(self._task()) if is_apart else nullcontext() as live.process:
             return training.run(Hooks(before_step, measure, after_save, on_progress))
+
+    def _task(self) -> RefreshTask:
+        refresh = self.settings.refresh
+        return RefreshTask(
+            folder=self.folder,
+            corpus=self.store.path,
+            vectors=None if self.vectors is None else self.vectors.path,
+            every=refresh.every,
+            num_steps=self.settings.loop.num_steps,
+            num_threads=refresh.num_threads,
+        )
 
 
 def _check(settings: PretrainSettings) -> None:
-    if settings.refresh.every % settings.loop.save_every:
+    refresh, loop = settings.refresh, settings.loop
+    if refresh.every % loop.save_every:
         raise SettingError(
             "pretrain.refresh.every must be a multiple of pretrain.loop.save_every: a snapshot "
             "is made from a checkpoint"
         )
-    lag = settings.refresh.adoption_lag
-    if lag is not None and lag >= settings.refresh.every:
+    lag = refresh.adoption_lag or 0
+    if lag >= refresh.every:
         raise SettingError("pretrain.refresh.adoption_lag must be smaller than refresh.every")
+    # Just before the next snapshot can be adopted, the one in use is as old as this.
+    oldest = min(refresh.every + lag, loop.num_steps) - 1
+    if refresh.max_staleness is not None and refresh.max_staleness < oldest:
+        raise SettingError(
+            f"pretrain.refresh.max_staleness must be at least {oldest}, the age of a snapshot "
+            "when the next one is due: allow more, or lower refresh.every"
+        )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
+from realm.examples.held_out import split_rows
 from realm.examples.inverse_cloze import (
     InverseClozePair,
     inverse_cloze_pair,
@@ -54,7 +55,7 @@ class InverseClozeObjective:
     ) -> None:
         self.model, self.settings = model, settings
         self._store, self._seed, self._group = store, seed, join_group()
-        self._rows = rows_for_inverse_cloze(store)
+        self._rows, _ = split_rows(rows_for_inverse_cloze(store), store)
         model.embedder.train_only(settings.trains)
 
     def trainable(self) -> nn.Module:

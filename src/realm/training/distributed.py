@@ -1,15 +1,20 @@
 """Who else trains on this step? One process is the group of one.
 
 A launcher (`torchrun`) starts the processes and sets their environment; each takes its share
-of every batch, and gradients are averaged over the group.
+of every batch, and gradients are averaged over the group. What depends on the moment is decided
+by the first process alone, and it alone writes.
 """
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor
+
+# The others wait while the first one embeds the whole corpus; a launcher ends them if it dies.
+_PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,15 @@ class ProcessGroup:
             torch.distributed.all_reduce(gradient)
             gradient /= self.size
 
+    def agree(self, value: int) -> int:
+        """What the first process says; the values of the others do not count."""
+        if self.size == 1:
+            return value
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        said = torch.tensor(value, device=device)
+        torch.distributed.broadcast(said, src=0)
+        return int(said)
+
     def wait(self) -> None:
         """Let all processes arrive here."""
         if self.size > 1:
@@ -44,5 +58,9 @@ def join_group() -> ProcessGroup:
     if size == 1:
         return ProcessGroup()
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        backend = "gloo"
+        if torch.cuda.is_available():
+            backend = "nccl"
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group(backend, timeout=_PATIENCE)
     return ProcessGroup(torch.distributed.get_rank(), size)

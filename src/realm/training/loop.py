@@ -6,11 +6,13 @@ and a loss that depends on nothing but the weights and the number of the step.
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
+from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -18,7 +20,12 @@ from realm.artifact import read_manifest
 from realm.config import Settings
 from realm.errors import ArtifactError
 from realm.metric_log import MetricLog
-from realm.models.checkpoint import Model, save_checkpoint, training_tensors
+from realm.models.checkpoint import (
+    Model,
+    save_checkpoint,
+    training_tensors,
+    unique_parameters,
+)
 from realm.models.precision import choose_precision, default_device, precision_name
 from realm.training.distributed import ProcessGroup, join_group
 from realm.training.optim import Optimizer, OptimSettings, rate_factor
@@ -30,9 +37,9 @@ Scalars = dict[str, float]
 class LoopSettings(Settings):
     """How long to train, and how often to write things down."""
 
-    num_steps: int
-    save_every: int = 200
-    log_every: int = 10
+    num_steps: int = Field(ge=0)
+    save_every: int = Field(default=200, ge=1)
+    log_every: int = Field(default=10, ge=1)
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     optim: OptimSettings = OptimSettings()
@@ -73,17 +80,30 @@ class Training:
     group: ProcessGroup = field(default_factory=join_group)
     keep: int = 2
     """How many of the newest checkpoints stay."""
+    keep_every: int | None = None
+    """The newest checkpoint at a multiple of this many steps stays as well."""
 
     def run(self, hooks: Hooks = Hooks()) -> Path:
         """Train to the last step, from the newest checkpoint if there is one; return the last."""
         self.folder.mkdir(parents=True, exist_ok=True)
         model, settings = self.objective.model, self.settings
-        model.to(default_device(), self._precision())
+        model.to(default_device(), torch.float32)
         optimizer = Optimizer(self.objective.trainable(), settings.optim)
+        # Halving comes after the optimiser took its masters, and what does not train is kept whole
+        # too: otherwise every stage would round the weights that the one before it learned.
+        self._resting = {
+            name: parameter.detach().clone()
+            for name, parameter in unique_parameters(model.modules()).items()
+            if name not in optimizer.masters
+        }
+        model.to(default_device(), self._precision())
         begin = self._resume(optimizer)
         model.modules().train()
-        with MetricLog(self.folder / "metrics.jsonl", keep_until_step=begin) as log:
-            if latest_checkpoint(self.folder) is None:
+        is_new = latest_checkpoint(self.folder) is None
+        self.group.wait()  # nobody saves before everybody has looked
+        file, is_first = self.folder / "metrics.jsonl", self.group.is_first
+        with MetricLog(file, keep_until_step=begin) if is_first else nullcontext() as log:
+            if is_new:
                 self._save(0, optimizer, hooks, log)
             for step in range(begin, settings.num_steps):
                 self._step(step, optimizer, hooks, log)
@@ -91,7 +111,7 @@ class Training:
                     self._save(step + 1, optimizer, hooks, log)
         return checkpoint_path(self.folder, settings.num_steps)
 
-    def _step(self, step: int, optimizer: Optimizer, hooks: Hooks, log: MetricLog) -> None:
+    def _step(self, step: int, optimizer: Optimizer, hooks: Hooks, log: MetricLog | None) -> None:
         begin = time.perf_counter()
         waited = hooks.before_step(step) if hooks.before_step else {}
         torch.manual_seed(self.settings.seed * 1_000_003 + step * 1009 + self.group.rank)
@@ -108,21 +128,21 @@ class Training:
             "rate": factor,
         }
         row["step_seconds"] = time.perf_counter() - begin
-        if (step + 1) % self.settings.log_every == 0 and self.group.is_first:
+        if log is not None and (step + 1) % self.settings.log_every == 0:
             log.write(step + 1, row)
-        if hooks.on_progress:
+        if hooks.on_progress and self.group.is_first:
             hooks.on_progress(step + 1, row)
 
-    def _save(self, step: int, optimizer: Optimizer, hooks: Hooks, log: MetricLog) -> None:
-        if hooks.measure:
+    def _save(self, step: int, optimizer: Optimizer, hooks: Hooks, log: MetricLog | None) -> None:
+        if hooks.measure and log is not None:
             log.write(step, hooks.measure(step))
         path = checkpoint_path(self.folder, step)
         if self.group.is_first:
             save_checkpoint(
                 path, self.objective.model, step=step, inputs=self.inputs,
-                weights=optimizer.masters, extra=optimizer.state(),
+                weights={**self._resting, **optimizer.masters}, extra=optimizer.state(),
             )  # fmt: skip
-            prune(path.parent, keep=self.keep)
+            prune(path.parent, keep=self.keep, every=self.keep_every)
         self.group.wait()
         if hooks.after_save:
             hooks.after_save(step)
@@ -143,9 +163,12 @@ class Training:
 
     def _precision(self) -> torch.dtype:
         """Chosen once for a training: a resumed run must compute as the first one did."""
-        journal = Journal(self.folder / "journal.jsonl")
-        entry = journal.find("precision", 0)
-        if entry is None:
+        file = self.folder / "journal.jsonl"
+        if self.group.is_first and Journal(file).find("precision", 0) is None:
             dtype = choose_precision(self.settings.precision)
-            entry = journal.write("precision", 0, chosen=precision_name(dtype))
+            Journal(file).write("precision", 0, chosen=precision_name(dtype))
+        self.group.wait()
+        entry = Journal(file).find("precision", 0)
+        if entry is None:
+            raise ArtifactError(f"{file} holds no precision: train on a file system that all share")
         return choose_precision(entry["chosen"])

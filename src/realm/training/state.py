@@ -7,12 +7,11 @@ depended on the moment they were made: they stand in a journal, and a resumed ru
 
 import json
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from realm.artifact import is_finished
+from realm.artifact import is_finished, remove_artifact
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -34,10 +33,21 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return checkpoint_path(folder, steps[-1]) if steps else None
 
 
-def prune(directory: Path, *, keep: int) -> None:
-    """Remove all but the newest artifacts of a directory."""
-    for step in steps_in(directory)[:-keep]:
-        shutil.rmtree(directory / f"step-{step:09d}", ignore_errors=True)
+def due_steps(directory: Path, every: int) -> list[int]:
+    """Those of the finished artifacts that stand at a multiple of `every` steps, ascending."""
+    # Step 0 is what the training was given.
+    return [step for step in steps_in(directory) if step > 0 and step % every == 0]
+
+
+def prune(directory: Path, *, keep: int, every: int | None = None) -> None:
+    """Remove all but the newest artifacts of a directory and the newest at a multiple of `every`.
+
+    A checkpoint that another process is to make a snapshot from must outlast its successors.
+    """
+    steps = steps_in(directory)
+    protected = [] if every is None else due_steps(directory, every)[-1:]
+    for step in sorted({*steps[:-keep]} - {*protected}):
+        remove_artifact(directory / f"step-{step:09d}")
 
 
 class Journal:

@@ -1,0 +1,167 @@
+"""A trunk is whole or refused: random weights are never taken for trained ones."""
+
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+
+from realm.errors import ResourceError
+from realm.examples.packing import PackingSettings
+from realm.models import trunk
+from realm.models.checkpoint import Model, new_model
+from realm.models.embedder import EmbedderSettings, evaluating
+from realm.models.reader import ReaderSettings, masked_log_probs, read
+from realm.models.trunk import DEFAULT_TRUNK, load_trunk, locate_trunk
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+@pytest.fixture
+def folder(trunk_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny trunk, with weights."""
+    copy = tmp_path / "trunk"
+    shutil.copytree(trunk_folder, copy)
+    load_trunk(copy, dropout=0.0).save_pretrained(copy)  # type: ignore[operator]
+    return copy
+
+
+def split_in_two(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    names = sorted(tensors)
+    shards = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for file, held in shards.items():
+        save_file({name: tensors[name] for name in held}, folder / file, {"format": "pt"})
+    weight_map = {name: file for file, held in shards.items() for name in held}
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def test_weights_in_shards_are_the_same_weights(folder: Path) -> None:
+    expected = load_trunk(folder, dropout=0.0).state_dict()
+    split_in_two(folder)
+    found = load_trunk(locate_trunk(str(folder)), dropout=0.0).state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+def test_a_missing_shard_is_refused(folder: Path) -> None:
+    split_in_two(folder)
+    (folder / "model-2.safetensors").unlink()
+    with pytest.raises(ResourceError, match=r"no whole model\.safetensors"):
+        locate_trunk(str(folder))
+
+
+def test_weights_that_would_be_unpickled_are_refused(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
+    with pytest.raises(ResourceError, match=r"convert a pytorch_model\.bin"):
+        locate_trunk(str(folder))
+
+
+def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    renamed = {name.replace("attention", "mixing"): tensor for name, tensor in tensors.items()}
+    save_file(renamed, folder / WEIGHTS, {"format": "pt"})
+    with pytest.raises(ResourceError, match="would be random"):
+        load_trunk(folder, dropout=0.0)
+
+
+def in_hub_cache(
+    name: str, files: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Lay files down as the hub's client does; return the folder of the snapshot."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    repository = cache / f"models--{name.replace('/', '--')}"
+    commit = "0" * 40
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    for file in files:
+        shutil.copy(file, snapshot)
+    return snapshot
+
+
+@pytest.mark.parametrize("lacking", ["", WEIGHTS, "tokenizer.json", "config.json"])
+def test_half_a_download_counts_as_none(
+    lacking: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"someone/trunk-without-{lacking or 'nothing'}"
+    files = [file for file in folder.iterdir() if file.name != lacking]
+    snapshot = in_hub_cache(name, files, tmp_path / "hub", monkeypatch)
+    if lacking:
+        with pytest.raises(ResourceError, match=f"has no whole {lacking}"):
+            locate_trunk(name)
+    else:
+        assert locate_trunk(name) == snapshot
+
+
+@pytest.mark.skipif(find_spec(trunk._CARRIER) is None, reason="needs the extra trunk")
+def test_the_carrier_stands_in_for_half_a_download(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "hub"
+    snapshot = in_hub_cache(DEFAULT_TRUNK, [folder / "config.json"], cache, monkeypatch)
+    found = locate_trunk.__wrapped__(DEFAULT_TRUNK)
+    assert found != snapshot
+    assert (found / WEIGHTS).is_file()
+
+
+def masked_language_model(folder: Path) -> Any:
+    """Save a tiny BERT with a masked head into the folder, as `transformers` does."""
+    from transformers import AutoConfig, BertForMaskedLM
+
+    torch.manual_seed(0)
+    model = BertForMaskedLM(AutoConfig.from_pretrained(folder)).eval()
+    with torch.no_grad():
+        for parameter in model.cls.parameters():  # beginners' zeros and ones would prove little
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder)
+    return model
+
+
+def rename(folder: Path, renamed: dict[str, str]) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    for old, new in renamed.items():
+        tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+
+
+def build(folder: Path) -> Model:
+    return new_model(
+        EmbedderSettings(trunk=str(folder), projection_width=8),
+        ReaderSettings(trunk=str(folder)),
+        PackingSettings(query_tokens=32, passage_tokens=64),
+    )
+
+
+@pytest.mark.parametrize(
+    "renamed", [{}, {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}]
+)
+def test_a_trained_masked_head_comes_along(folder: Path, renamed: dict[str, str]) -> None:
+    theirs = masked_language_model(folder)
+    rename(folder, renamed)
+    model = build(folder)
+    joint = model.packer.joint(np.arange(20, 30), np.empty(0, np.int64), np.arange(40, 60))
+    batch = model.packer.pad([joint])
+    positions, targets = torch.tensor([[2, 5, 9]]), torch.tensor([[50, 7, 61]])
+    with evaluating(model.reader):
+        groups = read(model.reader, [joint], packer=model.packer, token_budget=100)
+        found = masked_log_probs(
+            model.reader, groups, positions, targets, torch.ones(1, 3, dtype=torch.bool)
+        )
+        logits = theirs(batch.input_ids, batch.attention_mask, batch.segment_ids).logits
+    expected = logits.log_softmax(dim=-1)[0, positions[0], targets[0]]
+    torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=0)
+
+
+def test_half_a_masked_head_is_left_out(folder: Path) -> None:
+    masked_language_model(folder)
+    rename(folder, {"cls.predictions.transform.dense": "cls.other"})
+    head = build(folder).reader.masked_head
+    assert torch.equal(head.bias, torch.zeros_like(head.bias))
