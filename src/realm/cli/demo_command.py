@@ -65,9 +65,12 @@ def _show_scores(run: "Run", answerer: "Answerer", questions: Sequence["Question
         system = answerer if model == "finetune" else run.answerer(model)
         exact[name] = scoring.exact_match_beside(system, questions, ranked[name])
     systems = compare(questions, ranked, run.corpus())["systems"]
-    rows = [[name, f"{systems[name]['recall']['5']:.1f}", f"{exact[name]:.1f}"] for name in ranked]
+    rows = [
+        [name, *(f"{systems[name]['recall'][k]:.1f}" for k in ("1", "5")), f"{exact[name]:.1f}"]
+        for name in ranked
+    ]
     title = f"{len(questions):,} questions that training never saw, in percent"
-    show_table(title, ("", "recall@5", "exact match"), rows)
+    show_table(title, ("", "recall@1", "recall@5", "exact match"), rows)
 
 
 def _show_answers(answerer: "Answerer", questions: Sequence["Question"]) -> None:
