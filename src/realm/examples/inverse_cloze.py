@@ -21,7 +21,8 @@ class InverseClozePair(NamedTuple):
 
 def rows_for_inverse_cloze(store: PassageStore) -> np.ndarray:
     """Passages of two sentences or more: something is left when one is taken out."""
-    return np.array([row for row in range(len(store)) if len(store.sentences(row)) > 1])
+    rows = [row for row in range(len(store)) if len(store.sentences(row)) > 1]
+    return np.array(rows, dtype=np.int64)
 
 
 def inverse_cloze_pair(
