@@ -17,6 +17,7 @@ from realm.openqa.objective import (
     OpenQaObjective,
     OpenQaSettings,
     Reading,
+    choose_reading,
     embed_questions,
     question_ids,
     read_passages,
@@ -194,3 +195,13 @@ def test_the_loss_falls(make: Make) -> None:
         adam.step()
         losses.append(loss.detach())
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_one_passage_that_is_read_holds_the_answer_where_the_retriever_found_any() -> None:
+    rows = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 8], [5, 6, 7, 8]])
+    is_positive = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]]).bool()
+    settings = OpenQaSettings(reader_passages=2)
+    assert choose_reading(rows, is_positive, settings).tolist() == [[5, 6]] * 3
+    settings = OpenQaSettings(reader_passages=2, reader_evidence="ensured")
+    assert choose_reading(rows, is_positive, settings).tolist() == [[5, 7], [5, 6], [5, 6]]
+    assert rows[0].tolist() == [5, 6, 7, 8]

@@ -11,6 +11,7 @@ one where no passage that was read holds an answer, so that the system can say "
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,6 +42,9 @@ class OpenQaSettings(Settings):
     """Best passages over which the retriever's loss runs (5000 in the paper)."""
     reader_passages: int = 5
     """Best passages that are read in a training step."""
+    reader_evidence: Literal["retrieved", "ensured"] = "retrieved"
+    """`ensured`: where none of these holds an answer, the last gives way to the best of the
+    retriever's passages that does, so that few questions go by without a span to learn from."""
     null_passage: bool = True
     """Whether "no answer here" is an outcome."""
     unanswered_share: float = 0.1
@@ -104,6 +108,20 @@ def read_passages(
     return Reading(rows, scores, spans, torch.cat((joint, null[:, None]), dim=1))
 
 
+def choose_reading(
+    rows: Int[Tensor, "batch retrieved"],
+    is_positive: Bool[Tensor, "batch retrieved"],
+    settings: OpenQaSettings,
+) -> Int[Tensor, "batch passages"]:
+    """Which of the retrieved passages, best first, are read in a training step."""
+    best = rows[:, : settings.reader_passages].clone()
+    if settings.reader_evidence == "ensured":
+        first = is_positive.int().argmax(dim=1)  # the first of equals
+        is_missing = is_positive.any(dim=1) & (first >= best.shape[1])
+        best[is_missing, -1] = rows[is_missing, first[is_missing]]
+    return best
+
+
 class OpenQaObjective:
     """Retriever and reader loss of questions with known answers."""
 
@@ -140,7 +158,8 @@ class OpenQaObjective:
         vectors = embed_questions(self.model, ids, token_budget=settings.token_budget)
         found = self._index.search(vectors.detach().cpu(), settings.retriever_passages)
         retriever, is_positive = self._retriever_loss(vectors, questions, found.rows)
-        reader, is_read = self._reader_loss(vectors, ids, questions, found.rows)
+        to_read = choose_reading(found.rows, is_positive.cpu(), settings)
+        reader, is_read = self._reader_loss(vectors, ids, questions, to_read)
         scalars = {
             "retriever_loss": float(retriever.detach()),
             "reader_loss": float(reader.detach()),
@@ -167,9 +186,8 @@ class OpenQaObjective:
         questions: Sequence[Question],
         rows: Tensor,
     ) -> tuple[Tensor, float]:
-        best = rows[:, : self.settings.reader_passages]
         reading = read_passages(
-            self.model, self._store, self._snapshot, ids, vectors, best, self.settings
+            self.model, self._store, self._snapshot, ids, vectors, rows, self.settings
         )
         gold = self._gold(reading, questions)
         log_likelihood = positive_log_likelihood(reading.joint, gold)
