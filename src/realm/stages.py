@@ -125,7 +125,10 @@ class Run(RunFolder):
 
         def objective() -> Objective:
             model, store = load_model(first), self.corpus()
-            return InverseClozeObjective(model, store, settings.objective, seed=settings.loop.seed)
+            return InverseClozeObjective(
+                model, store, settings.objective,
+                seed=settings.loop.seed, vectors=self._trunk_vectors(),
+            )  # fmt: skip
 
         return self._train("warm-start-embedder", folder, objective, settings.loop, inputs)
 
@@ -175,7 +178,7 @@ class Run(RunFolder):
             return Pretraining(
                 folder, load_model(first), store, spans, snapshot, settings,
                 self.experiment.index, inputs, self._progress,
-                self._trunk_vectors(load_model(first)),
+                self._trunk_vectors(),
             ).run(lambda step, row: advance(step, _note(row)))  # fmt: skip
 
     def finetune(self) -> Path:
@@ -212,7 +215,7 @@ class Run(RunFolder):
             if snapshot.checkpoint == fingerprint:
                 return snapshot
         model = load_model(checkpoint).to(default_device(), choose_precision("auto"))
-        vectors = self._trunk_vectors(model)
+        vectors = self._trunk_vectors()
         with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
             return write_snapshot(
                 path, model, store, checkpoint=fingerprint, vectors=vectors,
@@ -220,13 +223,14 @@ class Run(RunFolder):
                 on_progress=lambda done: advance(done, ""),
             )  # fmt: skip
 
-    def _trunk_vectors(self, model: Model) -> TrunkVectors | None:
+    def _trunk_vectors(self) -> TrunkVectors | None:
         """Kept where training leaves the trunk at rest: many snapshots for one embedding."""
         if self.experiment.warm_start.embedder.objective.trains == "all":
             return None
         path, store = self.path / "start" / "trunk-vectors", self.corpus()
         if is_finished(path):
             return TrunkVectors.open(path, store)
+        model = load_model(self.start()).to(default_device(), choose_precision("auto"))
         with self._stage("trunk-vectors", "passages embedded", len(store)) as advance:
             return write_trunk_vectors(
                 path, model, store, on_progress=lambda done: advance(done, "")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,10 +13,15 @@ from torch import Tensor, nn
 from realm.corpus.passages import CorpusSettings
 from realm.corpus.store import PassageStore, build_corpus
 from realm.errors import SourceError
+from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
 from realm.models.checkpoint import Model, load_model, save_checkpoint
 from realm.models.embedder import embed
 from realm.models.marginal import divergence_from_teacher, inverse_cloze_loss
-from realm.pretraining.warm_start import InverseClozeObjective, InverseClozeSettings
+from realm.pretraining.warm_start import (
+    InverseClozeObjective,
+    InverseClozeSettings,
+    half_whitening,
+)
 from realm.training.loop import LoopSettings, Training
 from realm.training.optim import OptimSettings
 
@@ -23,12 +29,20 @@ Make = Callable[..., InverseClozeObjective]
 
 
 @pytest.fixture
-def make(small_model: Model, small_store: PassageStore) -> Make:
+def vectors(small_model: Model, small_store: PassageStore, tmp_path: Path) -> TrunkVectors:
+    """What the trunk alone makes of the small world."""
+    return write_trunk_vectors(tmp_path / "vectors", small_model, small_store)
+
+
+@pytest.fixture
+def make(small_model: Model, small_store: PassageStore, vectors: TrunkVectors) -> Make:
     """Makes an objective whose batch is the small world, whole."""
 
     def make_objective(**values: object) -> InverseClozeObjective:
+        if "teacher_share" in values:
+            values = {"trains": "projection", **values}
         settings = InverseClozeSettings.model_validate({"batch_size": 12, **values})
-        return InverseClozeObjective(small_model, small_store, settings, seed=0)
+        return InverseClozeObjective(small_model, small_store, settings, seed=0, vectors=vectors)
 
     return make_objective
 
@@ -118,20 +132,52 @@ def test_the_teacher_has_its_share(make: Make, small_model: Model) -> None:
     assert only_teacher.item() == pytest.approx(scalars["divergence"], abs=1e-5)
 
 
-def test_a_projection_that_keeps_everything_agrees_with_the_teacher(
-    make: Make, small_model: Model
+def test_a_projection_that_whitens_agrees_with_the_teacher(
+    make: Make, small_model: Model, vectors: TrunkVectors
 ) -> None:
     tower = small_model.embedder.query_tower
     tower.projection = nn.Linear(32, 32)
     with torch.no_grad():
-        tower.projection.weight.copy_(torch.eye(32))
+        tower.projection.weight.copy_(half_whitening(vectors.vectors.float()))
         tower.projection.bias.zero_()
     _, scalars = make(teacher_share=0.5).loss(0)
-    assert scalars["divergence"] == pytest.approx(0.0, abs=1e-5)
+    assert scalars["divergence"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_half_whitening_halves_the_spread_in_the_exponent() -> None:
+    # Second moment diag(0.8, 0.2): the fourth roots of 1/0.8 and 1/0.2.
+    vectors = torch.tensor([[2.0, 0.0]] * 4 + [[0.0, 3.0]])
+    expected = torch.diag(torch.tensor([0.8, 0.2]) ** -0.25)
+    torch.testing.assert_close(half_whitening(vectors), expected)
+
+
+def test_the_teacher_ranks_a_sample_of_the_corpus(
+    make: Make, small_model: Model, vectors: TrunkVectors
+) -> None:
+    objective = make(teacher_share=1.0, teacher_queries=2, teacher_passages=3)
+    loss, _ = objective.loss(4)
+    draw = np.random.default_rng((0, 4, 50))
+    sentences = objective._sentences
+    queries = sentences[np.sort(draw.permutation(len(sentences))[:2])]
+    passages = vectors.vectors[torch.from_numpy(np.sort(draw.permutation(12)[:3]))].float()
+    tower = small_model.embedder.query_tower
+    scores = tower.project(queries) @ tower.project(passages).T
+    white = half_whitening(vectors.vectors.float())
+    cosines = nn.functional.cosine_similarity(
+        (queries @ white)[:, None], (passages @ white)[None], dim=-1
+    )
+    scale = 2 * small_model.embedder.settings.score_scale
+    expected = divergence_from_teacher(2 * scores, scale * cosines)
+    torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_teacher_that_moves_is_refused() -> None:
+    with pytest.raises(ValueError, match="a teacher stays as it is"):
+        InverseClozeSettings(trains="all", teacher_share=0.5)
 
 
 def test_the_teacher_is_followed(make: Make, small_model: Model, tmp_path: Path) -> None:
-    objective = make(trains="projection", teacher_share=1.0)
+    objective = make(teacher_share=1.0)
     _, before = objective.loss(0)
     train(objective, tmp_path / "run", num_steps=30)
     _, after = objective.loss(0)
@@ -139,10 +185,11 @@ def test_the_teacher_is_followed(make: Make, small_model: Model, tmp_path: Path)
 
 
 def test_divergence_by_hand() -> None:
-    # Equal rankings up to a constant in each row and column do not diverge.
+    # Equal rankings up to a constant in each row do not diverge.
     teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert divergence_from_teacher(teacher + 3, teacher).item() == pytest.approx(0.0, abs=1e-6)
-    # p = (1/2, 1/2) against q = (1/4, 3/4): ln(2 / sqrt 3) for each row, and nothing by column.
+    shift = torch.tensor([[3.0], [5.0]])
+    assert divergence_from_teacher(teacher + shift, teacher).item() == pytest.approx(0.0, abs=1e-6)
+    # p = (1/2, 1/2) against q = (1/4, 3/4): ln(2 / sqrt 3) for each row.
     guess = torch.tensor([[0.25, 0.75], [0.25, 0.75]]).log()
     by_hand = 0.5 * torch.tensor([2.0, 2 / 3]).log().sum()
     assert divergence_from_teacher(guess, torch.zeros(2, 2)).item() == pytest.approx(by_hand.item())
