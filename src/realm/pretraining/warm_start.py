@@ -179,8 +179,9 @@ def half_whitening(vectors: Float[Tensor, "inputs hidden"]) -> Float[Tensor, "hi
     vectors = nn.functional.normalize(vectors, dim=-1).double()
     values, directions = torch.linalg.eigh(vectors.T @ vectors / len(vectors))
     # Directions in which next to nothing lies are not blown up.
-    scales = values.clamp_min(1e-3 * float(values.mean())).pow(-0.25)
-    return ((directions * scales) @ directions.T).float()
+    scales: Tensor = values.clamp_min(1e-3 * float(values.mean())).pow(-0.25)
+    whitening: Tensor = (directions * scales) @ directions.T
+    return whitening.float()
 
 
 def _sample(draw: np.random.Generator, num_rows: int, size: int) -> Tensor:
