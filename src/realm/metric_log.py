@@ -15,6 +15,8 @@ from typing import Any, Self
 
 from realm.artifact import write_atomically
 
+SKIPPED = "skipped_"  # begins the names of what counts skipped examples, by reason
+
 
 class MetricLog:
     """Appends scalars by step to a JSON-lines file, and to TensorBoard where it is installed."""
@@ -65,6 +67,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return rows
+
+
+def skipped_examples(folder: Path, *, until_step: int | None = None) -> dict[str, int]:
+    """How many examples a training had skipped at its last checkpoint up to a step, by reason."""
+    rows = read_metrics(folder / "metrics.jsonl")
+    rows = [row for row in rows if until_step is None or row["step"] <= until_step]
+    counts: dict[str, int] = {}
+    for row in rows:
+        found = {name: value for name, value in row.items() if name.startswith(SKIPPED)}
+        counts = {name.removeprefix(SKIPPED): int(n) for name, n in found.items()} or counts
+    return counts
 
 
 def _storable(value: float | int | str) -> float | int | str | None:

@@ -123,8 +123,11 @@ def test_the_three_maskers_differ(small_spans: SpanStore) -> None:
         assert (np.diff(masking.hidden) == 1).all()
         lengths.append(len(masking.hidden))
     assert set(lengths) == set(range(1, 11))
-    # Geometric with p = 0.2, cut at ten: (1 - 0.8 ** 10) / 0.2 = 4.46 on average.
-    assert np.mean(lengths) == pytest.approx(4.46, abs=0.5)
+    # Geometric with p = 0.2 among one to ten: 3.8 on average, a single wordpiece is likeliest
+    # with 0.2 / (1 - 0.8 ** 10) = 0.224, and ten of them least likely with 0.030.
+    assert np.mean(lengths) == pytest.approx(3.8, abs=0.4)
+    assert lengths.count(1) / 200 == pytest.approx(0.224, abs=0.08)
+    assert lengths.count(10) / 200 == pytest.approx(0.030, abs=0.03)
     tokens = make_masker("random_token", store, small_spans)
     for step in range(20):
         # Fifteen percent of forty.

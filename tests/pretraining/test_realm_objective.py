@@ -92,15 +92,15 @@ def test_null_first_then_others_than_the_own_passage(make: Make, small_store: Pa
 def rows_of(objective: RealmObjective, step: int) -> list[int]:
     """The passages that the queries of a step are cut from."""
     seen: list[int] = []
-    original = objective._masker.choose
+    original = objective._queries._masker.choose
 
     def choose(row: int, generator: Any) -> Masking:
         seen.append(row)
         return original(row, generator)
 
-    objective._masker.choose = choose  # type: ignore[method-assign]
+    objective._queries._masker.choose = choose  # type: ignore[method-assign]
     objective.loss(step)
-    objective._masker.choose = original  # type: ignore[method-assign]
+    objective._queries._masker.choose = original  # type: ignore[method-assign]
     return seen
 
 
@@ -144,8 +144,8 @@ def test_exactly_as_many_as_asked_for(make: Make, num_candidates: int) -> None:
 
 
 def _spans(objective: RealmObjective) -> SpanStore:
-    assert isinstance(objective._masker, SalientSpanMasker)
-    return objective._masker._spans
+    assert isinstance(objective._queries._masker, SalientSpanMasker)
+    return objective._queries._masker._spans
 
 
 def test_a_passage_that_two_queries_found_is_embedded_once(

@@ -125,6 +125,10 @@ def test_headings_hold_no_spans(tmp_path: Path, tokenizer_file: Path) -> None:
     )
     spans = annotate(store, tmp_path / "spans")
     assert [text for text, _ in texts_of(store, spans, 0)] == ["Tavil", "1880", "Tavil"]
+    # Two headings in each of two passages.
+    assert spans.manifest.counts["num_short_sentences"] == 4
+    assert spans.manifest.counts["num_sentences"] == 4
+    assert spans.manifest.counts["num_cut_spans"] == 0
 
 
 def test_absent_spans_are_named(tmp_path: Path) -> None:

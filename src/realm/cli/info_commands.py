@@ -1,6 +1,6 @@
 """Which commands tell what a run holds and how it went?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,18 @@ from realm.artifact import MANIFEST, Manifest, open_artifact, read_manifest, ver
 from realm.cli.options import RunOption
 from realm.cli.terminal import show_progress, show_table, size
 from realm.evaluation.report import duration, write_report
+from realm.metric_log import skipped_examples
 from realm.stopwatch import total_by_stage
+
+_LEFT_OUT = {
+    "num_short_sentences": "sentences too short to ask for a part of",
+    "num_cut_spans": "spans without a whole wordpiece",
+}
+_REASONS = {
+    "too_many_masks": "skipped, more hidden wordpieces than max_masks",
+    "hidden_beyond_query": "skipped, hidden beyond the end of the query",
+    "no_other_passage": "read without a passage, only their own was found",
+}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,6 +47,12 @@ def info(
     found = list(_artifacts(run))
     _show_artifacts(run, found)
     _show_counts(found)
+    for _, manifest in found:
+        if manifest.kind == "spans":
+            show_span_statistics(manifest.counts)
+    left_out = examples_left_out(run)
+    if left_out:
+        show_table("Examples of pre-training", ("what became of them", "number"), left_out)
     rows = [
         [stage, duration(facts["seconds"]), f"{facts['peak_megabytes']:,} MB"]
         for stage, facts in total_by_stage(run / "stages.jsonl").items()
@@ -80,7 +97,43 @@ def _show_counts(found: list[tuple[Path, Manifest]]) -> None:
     rows = [
         [manifest.kind, name.removeprefix("num_").replace("_", " "), f"{count:,}"]
         for _, manifest in found
-        if manifest.kind not in ("checkpoint", "snapshot")
+        if manifest.kind not in ("checkpoint", "snapshot", "spans")
         for name, count in manifest.counts.items()
     ]
     show_table("Counts", ("artifact", "what", "number"), rows, num_names=2)
+
+
+def show_span_statistics(counts: Mapping[str, int | float]) -> None:
+    """How densely a corpus is annotated, and with spans of which kinds."""
+    from realm.spans.annotate import LABEL_COUNT
+
+    num_spans, num_passages = counts["num_spans"], counts["num_passages"]
+    num_sentences = counts["num_sentences"]
+    rows = [
+        _share_row("sentences with a span", counts["num_sentences_with_spans"], num_sentences),
+        _share_row("passages with a span", counts["num_passages_with_spans"], num_passages),
+        ["spans a passage", f"{num_spans / max(1, num_passages):.2f}", ""],
+        ["spans", f"{num_spans:,}", ""],
+    ]
+    by_label = [(n, name.removeprefix(LABEL_COUNT)) for name, n in counts.items()
+                if name.startswith(LABEL_COUNT)]  # fmt: skip
+    rows += [_share_row(f"spans: {label}", n, num_spans) for n, label in sorted(by_label)[::-1]]
+    rows += [
+        [f"left out: {what}", f"{counts[name]:,}", ""]
+        for name, what in _LEFT_OUT.items()
+        if name in counts  # annotations of earlier versions did not count them
+    ]
+    show_table("Salient spans", ("what", "number", "share"), rows)
+
+
+def examples_left_out(run: Path) -> list[list[str]]:
+    """Why examples gave pre-training less than they could, and how many until the last checkpoint.
+
+    Empty where pre-training did not begin.
+    """
+    counts = skipped_examples(run / "pretrain")
+    return [[_REASONS.get(reason, reason), f"{count:,}"] for reason, count in counts.items()]
+
+
+def _share_row(name: str, count: float, total: float) -> list[str]:
+    return [name, f"{count:,}", f"{100 * count / max(1, total):.1f}%"]

@@ -1,11 +1,13 @@
 """How does a passage become a query x with hidden wordpieces y (REALM, sections 3.1 and 3.4)?
 
 The query is one sentence alone. All hidden wordpieces become [MASK]; at most `max_masks` of
-them are targets, further ones stay masked without a loss, as in the released code.
+them are targets, further ones stay masked without a loss, as in the released code. Which
+examples are used at all, `query_maker` decides.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor
 from realm.corpus.store import PassageStore
 from realm.examples.masking import Masking
 from realm.examples.packing import Packer
+
+SentenceCut = Literal["window", "beginning"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,24 @@ class Targets:
 
 
 def mask_query(
-    store: PassageStore, packer: Packer, row: int, masking: Masking, *, max_masks: int
+    store: PassageStore,
+    packer: Packer,
+    row: int,
+    masking: Masking,
+    *,
+    max_masks: int,
+    cut: SentenceCut = "window",
 ) -> MaskedQuery:
     """Cut the sentence out of its passage and hide the chosen wordpieces.
 
-    A sentence longer than a query is cut to a window around what is hidden.
+    A sentence longer than a query is cut to a window around what is hidden, or to its beginning.
     """
     body = store.token_ids(row)
-    start, end = _window(masking, packer.max_query_body)
+    if cut == "window":
+        start, end = _window(masking, packer.max_query_body)
+    else:
+        start = masking.sentence_start
+        end = min(masking.sentence_end, start + packer.max_query_body)
     ids = np.array(body[start:end], dtype=np.int64)
     hidden = masking.hidden[(masking.hidden >= start) & (masking.hidden < end)] - start
     targets = ids[hidden][:max_masks]

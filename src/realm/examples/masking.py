@@ -12,7 +12,10 @@ from realm.corpus.store import PassageStore
 from realm.spans.annotate import SpanStore
 
 MaskingName = Literal["salient_span", "random_span", "random_token"]
-_SPAN_LENGTH_P, _LONGEST_SPAN = 0.2, 10  # geometric lengths as in SpanBERT
+# SpanBERT's lengths: geometric with p = 0.2 among one to ten, 3.8 on average. What a geometric
+# draw has beyond ten is spread over all of them: put on ten alone, it would be the likeliest.
+_SPAN_LENGTHS = np.arange(1, 11)
+_SPAN_SHARES = 0.2 * 0.8 ** (_SPAN_LENGTHS - 1) / (1 - 0.8**10)
 _TOKEN_SHARE = 0.15  # BERT's share
 
 
@@ -68,7 +71,7 @@ class RandomSpanMasker:
     def choose(self, row: int, generator: np.random.Generator) -> Masking:
         """Hide a run of wordpieces."""
         start, end = _random_sentence(self._store, row, generator)
-        length = min(int(generator.geometric(_SPAN_LENGTH_P)), _LONGEST_SPAN, end - start)
+        length = min(int(generator.choice(_SPAN_LENGTHS, p=_SPAN_SHARES)), end - start)
         first = int(generator.integers(start, end - length + 1))
         return Masking(start, end, np.arange(first, first + length))
 

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.examples.held_out import split_rows
-from realm.examples.masked_query import MaskedQuery, Targets, mask_query, stack_targets
-from realm.examples.masking import Masker, MaskingName
+from realm.examples.masked_query import MaskedQuery, Targets, stack_targets
+from realm.examples.masking import Masker
 from realm.examples.packing import Packed
-from realm.examples.stream import batch_at, generator_at
+from realm.examples.query_maker import MaskSettings, QueryMaker
+from realm.examples.stream import batch_at
 from realm.index.approximate import ApproximateIndex
 from realm.index.encode import pack_joint, pack_passage
 from realm.index.exact import ExactIndex
@@ -31,21 +31,20 @@ from realm.models.marginal import (
     span_log_probs,
 )
 from realm.models.reader import masked_log_probs, read
-from realm.retrieval.candidates import choose_candidates
+from realm.retrieval.candidates import NULL_ROW, choose_candidates
 from realm.training.distributed import join_group
 
+NO_OTHER_PASSAGE = "no_other_passage"
 _SPARE = 8  # found beyond what is needed, since the own passage and its copies are dropped
 
 
-class RealmSettings(Settings):
+class RealmSettings(MaskSettings):
     """The batch of a REALM step."""
 
     batch_size: int = 8
     num_candidates: int = 8
     """Null passage included (section 4.1)."""
     embedder_trains: TrainedPart = "all"
-    max_masks: int = 10
-    masking: MaskingName = "salient_span"
     marginal: Literal["token", "span"] = "token"
     """One marginal for each masked wordpiece (released code) or for the span (paper)."""
     token_budget: int = 4096
@@ -65,7 +64,12 @@ class RealmObjective:
         seed: int,
     ) -> None:
         self.model, self.settings = model, settings
-        self._store, self._masker = store, masker
+        self._store = store
+        self._queries = QueryMaker(store, model.packer, masker, settings, seed=seed)
+        self.skipped = self._queries.skipped
+        """Examples of this process that were skipped so far, by reason; and, kept but of no use to
+        the retriever, those for which nothing but their own passage was found."""
+        self.skipped[NO_OTHER_PASSAGE] = 0
         self._seed, self._group = seed, join_group()
         self._hashes = store.content_hashes()
         train, held_out = split_rows(masker.rows(), store)
@@ -83,8 +87,11 @@ class RealmObjective:
         chosen = batch_at(
             len(self._rows), size, step=step, seed=self._seed, rank=group.rank, size=group.size
         )
-        queries = self._mask([int(self._rows[i]) for i in chosen], step)
-        return self.loss_of(queries)
+        rows = [int(self._rows[i]) for i in chosen]
+        queries = self._queries.batch(rows, step + 1, substitutes=self._rows)
+        loss, scalars = self.loss_of(queries)
+        self.skipped[NO_OTHER_PASSAGE] += int(scalars[NO_OTHER_PASSAGE])
+        return loss, scalars
 
     def loss_of(self, queries: Sequence[MaskedQuery]) -> tuple[Tensor, dict[str, float]]:
         """The loss of given queries, and the scalars that say how retrieval is doing."""
@@ -100,34 +107,25 @@ class RealmObjective:
             marginal = marginal_log_likelihood(scores, reader)
             loss = -mean_over_targets(marginal, is_target)
         per_token = marginal_log_likelihood(scores, reader).detach()
-        return loss, _scalars(scores.detach(), reader.detach(), per_token, is_target)
+        num_alone = int((rows[:, 1:] == NULL_ROW).all(dim=-1).sum())
+        scalars = _scalars(scores.detach(), reader.detach(), per_token, is_target)
+        return loss, {**scalars, NO_OTHER_PASSAGE: float(num_alone)}
 
     def held_out_utility(self, num_queries: int) -> dict[str, float]:
         """The same scalars on passages that no training query comes from, always the same ones."""
         totals: dict[str, float] = {}
-        rows = [int(row) for row in self.held_out[:num_queries]]
+        queries = self._queries.usable([int(row) for row in self.held_out[:num_queries]], step=0)
         size = self.settings.batch_size
-        batches = [rows[begin : begin + size] for begin in range(0, len(rows), size)]
+        batches = [queries[begin : begin + size] for begin in range(0, len(queries), size)]
         modules = self.model.modules()
         modules.eval()
         with torch.no_grad():
             for batch in batches:
-                loss, scalars = self.loss_of(self._mask(batch, step=-1))
+                loss, scalars = self.loss_of(batch)
                 for name, value in {"loss": float(loss.detach()), **scalars}.items():
-                    totals[name] = totals.get(name, 0.0) + value * len(batch) / len(rows)
+                    totals[name] = totals.get(name, 0.0) + value * len(batch) / len(queries)
         modules.train()
         return {f"held_out_{name}": value for name, value in totals.items()}
-
-    def _mask(self, rows: Sequence[int], step: int) -> list[MaskedQuery]:
-        queries = []
-        for row in rows:
-            masking = self._masker.choose(row, generator_at(step + 1, self._seed, row))
-            queries.append(
-                mask_query(
-                    self._store, self.model.packer, row, masking, max_masks=self.settings.max_masks
-                )
-            )
-        return queries
 
     def _retrieve(
         self, queries: Sequence[MaskedQuery]

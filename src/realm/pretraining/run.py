@@ -8,12 +8,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from realm.artifact import read_manifest
 from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import SettingError
 from realm.examples.masking import make_masker
 from realm.index.snapshot import IndexSettings, Snapshot
 from realm.index.trunk_vectors import TrunkVectors
+from realm.metric_log import SKIPPED, skipped_examples
 from realm.models.checkpoint import Model
 from realm.pretraining.objective import RealmObjective, RealmSettings
 from realm.pretraining.refresh import (
@@ -26,6 +28,7 @@ from realm.pretraining.refresh import (
 from realm.progress import Progress, no_progress
 from realm.spans.annotate import SpanStore
 from realm.training.loop import Hooks, LoopSettings, Scalars, Training
+from realm.training.state import latest_checkpoint
 
 
 class PretrainSettings(Settings):
@@ -70,6 +73,7 @@ class Pretraining:
         objective = RealmObjective(
             self.model, self.store, masker, settings.objective, seed=settings.loop.seed
         )
+        self._count_on(objective)
         live = LiveIndex(self.folder, self.store, self.first, refresh, self.index_settings)
         training = Training(objective, settings.loop, self.folder, self.inputs)
         training.keep_every = refresh.every
@@ -89,7 +93,8 @@ class Pretraining:
 
         def measure(step: int) -> Scalars:
             objective.index = live.index
-            return objective.held_out_utility(settings.num_held_out)
+            skipped = {f"{SKIPPED}{reason}": n for reason, n in objective.skipped.items()}
+            return {**objective.held_out_utility(settings.num_held_out), **skipped}
 
         def after_save(step: int) -> None:
             refresh_inline()
@@ -103,6 +108,13 @@ class Pretraining:
         is_apart = refresh.mode == "process" and is_first
         with refresh_process(self._task()) if is_apart else nullcontext() as live.process:
             return training.run(Hooks(before_step, measure, after_save, on_progress))
+
+    def _count_on(self, objective: RealmObjective) -> None:
+        """Take the counts of skipped examples that stood at the checkpoint to go on from."""
+        path = latest_checkpoint(self.folder)
+        if path is not None:
+            step = int(read_manifest(path).settings["step"])
+            objective.skipped.update(skipped_examples(self.folder, until_step=step))
 
     def _task(self) -> RefreshTask:
         refresh = self.settings.refresh

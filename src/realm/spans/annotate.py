@@ -32,6 +32,7 @@ SPAN = np.dtype(
     ]
 )
 
+LABEL_COUNT = "num_spans_"  # begins the names of the counts by label
 _SPANS, _OFFSETS, _LABELS = "spans.bin", "row_offsets.npy", "labels.json"
 _ROWS_AT_ONCE = 512
 # More passages teach the rules nothing new, and the counts of their words have to fit in memory.
@@ -154,10 +155,12 @@ class _Annotator:
         self.label_ids: dict[str, int] = {}
         self._num_by_label: Counter[str] = Counter()
         self._num_sentences = self._num_sentences_with_spans = 0
+        self._num_short = self._num_cut = 0
 
     def annotate(self, rows: range) -> NDArray[Any]:
         """Return the spans of the rows as `SPAN` records in order."""
         sentences = [sentence for row in rows for sentence in _sentences(self._store, row)]
+        self._num_short += sum(len(self._store.sentences(row)) for row in rows) - len(sentences)
         tagged = self._tagger.tag([sentence.text for sentence in sentences])
         found = []
         for sentence, entities in zip(sentences, tagged, strict=True):
@@ -166,6 +169,7 @@ class _Annotator:
                 start, end = sentence.start + start, sentence.start + end
                 found.append((sentence.row, sentence.number, start, end, 0, 0, label_id))
         records = np.array(found, dtype=[("row", "<i8"), *SPAN.descr])
+        self._num_cut += len(found)
         records = _align(records, [self._store.token_spans(row) for row in rows], rows.start)
         self._count(records, rows, len(sentences))
         return records[list(SPAN.names or ())].astype(SPAN)
@@ -178,6 +182,8 @@ class _Annotator:
             "num_passages_with_spans": sum(map(bool, self.num_by_row)),
             "num_sentences": self._num_sentences,
             "num_sentences_with_spans": self._num_sentences_with_spans,
+            "num_short_sentences": self._num_short,
+            "num_cut_spans": self._num_cut,
             **{_count_name(label): self._num_by_label[label] for label in self.label_ids},
         }
 
@@ -185,6 +191,7 @@ class _Annotator:
         self.num_by_row += np.bincount(records["row"] - rows.start, minlength=len(rows)).tolist()
         num_by_label_id = np.bincount(records["label_id"], minlength=len(self.label_ids)).tolist()
         self._num_by_label.update(dict(zip(self.label_ids, num_by_label_id, strict=True)))
+        self._num_cut -= len(records)
         self._num_sentences += num_sentences
         self._num_sentences_with_spans += len(np.unique(records[["row", "sentence"]]))
 
@@ -225,4 +232,4 @@ def _align(records: NDArray[Any], tokens: list[NDArray[np.int64]], first_row: in
 
 
 def _count_name(label: str) -> str:
-    return f"num_spans_{label}"
+    return LABEL_COUNT + label
