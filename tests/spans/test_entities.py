@@ -168,6 +168,16 @@ def test_a_model_tags_sentences_of_any_length(tmp_path: Path) -> None:
     assert tagger.tag(texts[:1])[0][0].label == "LOC"
 
 
+@pytest.mark.slow
+def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    save_model(tmp_path)
+    model = transformers.AutoModel.from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ArtifactError, match="not trained to tag words"):
+        ModelTagger(str(tmp_path))
+
+
 def test_an_absent_model_is_named(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     with pytest.raises(ArtifactError, match="no token classification model"):

@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from realm.cli import ask_command, demo_command, evaluate_commands, info_commands, run_commands
+from realm.cli import (
+    ask_command,
+    demo_command,
+    evaluate_commands,
+    info_commands,
+    run_commands,
+    spans_commands,
+)
 from realm.cli.terminal import say
 from realm.errors import RealmError
 
@@ -45,6 +52,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 run_commands.add_to(app)
+app.add_typer(spans_commands.app, name="spans", rich_help_panel="Single stages")
 app.add_typer(evaluate_commands.app, name="evaluate")
 ask_command.add_to(app)
 info_commands.add_to(app)

@@ -5,10 +5,12 @@ commands may be the first one.
 """
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from realm.cli.info_commands import examples_left_out
 from realm.cli.options import RecipeOption, RunOption, SetOption, absolute, open_existing, open_run
 from realm.cli.result_tables import show_evaluations
 from realm.cli.terminal import say, show_progress
@@ -25,7 +27,6 @@ def add_to(app: typer.Typer) -> None:
     app.command("run")(whole_run)
     for name, command in (
         ("corpus", corpus),
-        ("spans", spans),
         ("warm-start", warm_start),
         ("pretrain", pretrain),
         ("refresh", refresh),
@@ -63,6 +64,8 @@ def make_all_stages(run: "Run") -> None:
             say("no train_questions: the run ends before fine-tuning (`realm finetune FILE...`)")
             return
         make()
+        if name == "pretrain":
+            _say_what_was_left_out(run.path)
 
 
 def corpus(
@@ -82,13 +85,6 @@ def corpus(
     typer.echo(f"{run}/corpus: {len(store):,} passages of {store.num_documents:,} documents")
 
 
-def spans(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:
-    """Find the names, dates and numbers that pre-training will hide."""
-    found = open_run(run, recipe, assignments).spans()
-    labels = ", ".join(f"{count:,} {label}" for label, count in found.num_spans_by_label.items())
-    typer.echo(f"{run}/spans: {len(found):,} salient spans ({labels})")
-
-
 def warm_start(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:
     """Teach the embedder the inverse cloze task and the reader to use a passage."""
     typer.echo(open_run(run, recipe, assignments).warm_start())
@@ -96,7 +92,9 @@ def warm_start(run: RunOption, recipe: RecipeOption = "", assignments: SetOption
 
 def pretrain(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:
     """Pre-train retriever and reader together."""
-    typer.echo(open_run(run, recipe, assignments).pretrain())
+    last = open_run(run, recipe, assignments).pretrain()
+    _say_what_was_left_out(run)
+    typer.echo(last)
 
 
 def refresh(
@@ -146,6 +144,11 @@ def finetune(
     opened = open_run(run, recipe, assignments, **changes)
     opened.train_questions()  # a damaged file is found before hours of training, not after
     typer.echo(opened.finetune())
+
+
+def _say_what_was_left_out(run: Path) -> None:
+    for reason, count in examples_left_out(run):
+        say(f"examples of pre-training {reason}: {count}")
 
 
 def _refresh_once(run: "Run") -> int | None:

@@ -100,6 +100,8 @@ _UNINFORMATIVE = _FUNCTION_WORDS | frozenset(
     """)
 )
 _MAX_NAME_WORDS = 10
+# Of BERT and its kin; some tokenizers on the hub know no limit of their own.
+_MOST_POSITIONS = 512
 
 
 class RuleTagger:
@@ -209,14 +211,23 @@ class ModelTagger:
         except ModuleNotFoundError as error:
             message = f"the tagger {name!r} needs {error.name}: install it, or use tagger = 'rules'"
             raise ResourceError(message) from error
+        # The program has progress bars of its own, and looks for itself at what was not loaded.
+        transformers.logging.disable_progress_bar()
+        transformers.logging.set_verbosity_error()
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            model = transformers.AutoModelForTokenClassification.from_pretrained(
-                name, use_safetensors=True
+            model, report = transformers.AutoModelForTokenClassification.from_pretrained(
+                name, use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError) as error:
             message = f"there is no token classification model {name!r}: check its path or name"
             raise ArtifactError(message) from error
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])[0]
+            raise ArtifactError(
+                f"the model {name!r} was not trained to tag words (it lacks {missing}): train one "
+                "from it with `realm spans train --trunk`"
+            )
         self._device = "cuda" if self._torch.cuda.is_available() else "cpu"
         self._model = model.eval().to(self._device)
 
@@ -234,8 +245,9 @@ class ModelTagger:
 
     def _tag_batch(self, texts: list[str]) -> list[list[Span]]:
         batch = self._tokenizer(
-            texts, padding=True, truncation=True, return_offsets_mapping=True, return_tensors="pt"
-        )
+            texts, padding=True, truncation=True, return_offsets_mapping=True, return_tensors="pt",
+            max_length=min(self._tokenizer.model_max_length, _MOST_POSITIONS),
+        )  # fmt: skip
         offsets = batch.pop("offset_mapping").tolist()
         words = [batch.word_ids(number) for number in range(len(texts))]
         with self._torch.inference_mode():

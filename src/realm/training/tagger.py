@@ -1,0 +1,235 @@
+"""How does an encoder learn to tag the entities that pre-training hides (section 3.4)?
+
+The paper's tagger is a BERT fine-tuned on CoNLL-2003. This one starts from any trunk and learns
+from any files of tagged words, also several whose annotators looked for different labels: where
+a file says "no entity", that is no word against the labels that it never uses. The result is an
+ordinary token classification folder of `transformers`.
+"""
+
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from tokenizers import Encoding, Regex, Tokenizer, normalizers
+from torch import Tensor, nn
+
+from realm.artifact import create_artifact
+from realm.config import Settings
+from realm.models.precision import choose_precision, default_device
+from realm.models.trunk import load_trunk, max_positions, read_tokenizer
+from realm.progress import Progress, no_progress
+from realm.spans.conll import NO_ENTITY, TaggedFile, TaggedSentence
+from realm.training.distributed import ProcessGroup
+from realm.training.optim import Optimizer, OptimSettings, rate_factor
+
+KIND = "tagger"
+_ALONE = ProcessGroup()  # minutes on one machine need no group
+_CAPITAL, _ACRONYM = "\u2020", "\u2021"  # daggers: in BERT's vocabulary, and rare in texts
+# Batches of sentences of like length hold little padding; more at once would make them alike.
+_BATCHES_SORTED_TOGETHER = 16
+
+
+class TaggerSettings(Settings):
+    """How long and how fast a tagger learns."""
+
+    num_epochs: int = Field(default=7, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    learning_rate: float = 2e-4
+    dropout: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Example:
+    """A sentence in wordpieces; for the first one of each word, which tags are right."""
+
+    ids: np.ndarray
+    positions: np.ndarray
+    is_right: np.ndarray
+
+
+def train_tagger(
+    path: Path,
+    files: Sequence[TaggedFile],
+    trunk: Path,
+    settings: TaggerSettings,
+    progress: Progress = no_progress,
+) -> None:
+    """Train on the sentences of all files and write the tagger to `path`.
+
+    `trunk` is the folder of an encoder.
+
+    Raises:
+        ResourceError: the trunk lacks weights.
+    """
+    tags = tags_of(files)
+    tokenizer = with_capitals(read_tokenizer(trunk))
+    examples = _examples(files, tags, tokenizer, max_positions(trunk))
+    torch.manual_seed(settings.seed)
+    model = _new_model(trunk, tags, settings.dropout)
+    optimizer = _start(model, settings)
+    num_steps = settings.num_epochs * -(-len(examples) // settings.batch_size)
+    with progress("tagger steps", num_steps) as advance:
+        for step, batch in enumerate(_batches(examples, settings)):
+            loss = _loss(model, batch)
+            loss.backward()
+            factor = rate_factor(step, num_steps, optimizer.settings.warmup_share)
+            optimizer.step(factor, _ALONE)
+            advance(step + 1, f"loss {float(loss.detach()):.3f}")
+    inputs = {"trunk": trunk.name, "data": ", ".join(file.name for file in files)}
+    with create_artifact(path, KIND, settings=settings.model_dump(), inputs=inputs) as staging:
+        staging.counts.update(num_sentences=len(examples), num_steps=num_steps)
+        model.float().load_state_dict(optimizer.masters, strict=False)
+        model.save_pretrained(staging.path)
+        _as_ordinary(tokenizer, trunk).save_pretrained(staging.path)
+
+
+def tags_of(files: Sequence[TaggedFile]) -> list[str]:
+    """The tags of a model for these files: `O` first, then two for each label."""
+    labels = sorted({label for file in files for label in file.labels})
+    return [NO_ENTITY, *(prefix + label for label in labels for prefix in ("B-", "I-"))]
+
+
+def with_capitals(tokenizer: Tokenizer) -> Tokenizer:
+    """Let a tokenizer that lowers its text mark the words that begin with a capital.
+
+    Names are told by their capitals, which the default trunk never sees. A sign that its
+    vocabulary has goes before such words, another before those in capitals throughout; every
+    program that reads `tokenizer.json` does the same. Others are returned as they are.
+    """
+    signs = (_CAPITAL, _ACRONYM)
+    is_lowering = tokenizer.encode("Paris").ids == tokenizer.encode("paris").ids
+    if not is_lowering or any(tokenizer.token_to_id(sign) is None for sign in signs):
+        return tokenizer
+    capitals = [
+        normalizers.Replace(
+            Regex(rf"(?<![\p{{L}}\p{{N}}]){letter}{following}"), sign + letter.lower()
+        )
+        for sign, following in ((_ACRONYM, r"(?=\p{Lu})"), (_CAPITAL, ""))
+        for letter in string.ascii_uppercase
+    ]
+    changed: Tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    # Accents go first, so that twenty-six letters stand for all of Latin.
+    changed.normalizer = normalizers.Sequence(
+        [normalizers.NFD(), normalizers.StripAccents(), *capitals, tokenizer.normalizer]
+    )
+    return changed
+
+
+def tag_loss(
+    logits: Float[Tensor, "words tags"], is_right: Bool[Tensor, "words tags"]
+) -> Float[Tensor, ""]:
+    """Mean over the words of -log of the probability that one of the right tags is given."""
+    log_probs = logits.float().log_softmax(dim=-1)
+    return -log_probs.masked_fill(~is_right, -torch.inf).logsumexp(dim=-1).mean()
+
+
+def _new_model(trunk: Path, tags: Sequence[str], dropout: float) -> Any:
+    from transformers import AutoModelForTokenClassification
+
+    encoder = load_trunk(trunk, dropout=dropout)
+    config: Any = encoder.config
+    config.id2label = dict(enumerate(tags))
+    config.label2id = {tag: number for number, tag in enumerate(tags)}
+    model = AutoModelForTokenClassification.from_config(config)
+    model.base_model.load_state_dict(encoder.state_dict(), strict=False)
+    # Half of a small trunk, of which a few thousand sentences show few rows.
+    model.get_input_embeddings().requires_grad_(False)
+    return model
+
+
+def _start(model: nn.Module, settings: TaggerSettings) -> Optimizer:
+    """Take the masters, then let the model compute in what is quickest here."""
+    model.to(default_device(), torch.float32)
+    optimizer = Optimizer(model, OptimSettings(learning_rate=settings.learning_rate))
+    model.to(choose_precision("auto")).train()
+    return optimizer
+
+
+def _examples(
+    files: Sequence[TaggedFile], tags: Sequence[str], tokenizer: Tokenizer, limit: int
+) -> list[_Example]:
+    tokenizer.enable_truncation(limit)
+    examples = []
+    for file in files:
+        # "No entity" leaves open what the annotators of this file did not look for.
+        is_outside = np.array([tag[2:] not in file.labels for tag in tags])
+        right_by_tag = {NO_ENTITY: is_outside}
+        right_by_tag |= {tag: np.array(tags) == tag for tag in tags[1:]}
+        sentences = file.sentences
+        encodings = tokenizer.encode_batch([sentence.text for sentence in sentences])
+        for sentence, encoding in zip(sentences, encodings, strict=True):
+            found = list(_tags_of_words(sentence, encoding))
+            positions = np.array([position for position, _ in found], dtype=np.int64)
+            is_right = np.array([right_by_tag[tag] for _, tag in found], dtype=bool)
+            examples.append(_Example(np.array(encoding.ids), positions, is_right))
+    tokenizer.no_truncation()
+    return examples
+
+
+def _tags_of_words(sentence: TaggedSentence, encoding: Encoding) -> Iterator[tuple[int, str]]:
+    """The first wordpiece of each word, with the tag that `entities.join_tags` reads there."""
+    begun = last_word = None
+    for position, (word, (start, _)) in enumerate(
+        zip(encoding.word_ids, encoding.offsets, strict=True)
+    ):
+        if word is None or word == last_word:
+            continue
+        last_word = word
+        span = next((s for s in sentence.spans if s.start <= start < s.end), None)
+        if span is None:
+            yield position, NO_ENTITY
+        else:
+            yield position, ("I-" if span is begun else "B-") + span.label
+        begun = span
+
+
+def _batches(examples: Sequence[_Example], settings: TaggerSettings) -> Iterator[list[_Example]]:
+    size = settings.batch_size
+    for epoch in range(settings.num_epochs):
+        generator = np.random.default_rng((settings.seed, epoch))
+        order = generator.permutation(len(examples))
+        lengths = np.array([len(examples[number].ids) for number in order])
+        group = np.arange(len(order)) // (size * _BATCHES_SORTED_TOGETHER)
+        order = order[np.lexsort((lengths, group))]
+        begins = generator.permutation(range(0, len(order), size))
+        for begin in begins.tolist():
+            yield [examples[number] for number in order[begin : begin + size].tolist()]
+
+
+def _loss(model: Any, batch: Sequence[_Example]) -> Tensor:
+    device = default_device()
+    ids, is_token = _pad(batch)
+    logits = model(input_ids=ids.to(device), attention_mask=is_token.to(device)).logits
+    rows = np.repeat(np.arange(len(batch)), [len(example.positions) for example in batch])
+    positions = np.concatenate([example.positions for example in batch])
+    is_right = torch.from_numpy(np.concatenate([example.is_right for example in batch]))
+    return tag_loss(logits[rows, positions], is_right.to(device))
+
+
+def _pad(
+    batch: Sequence[_Example],
+) -> tuple[Int[Tensor, "sentences length"], Int[Tensor, "sentences length"]]:
+    length = max(len(example.ids) for example in batch)
+    ids = torch.zeros(len(batch), length, dtype=torch.long)
+    is_token = torch.zeros_like(ids)
+    for row, example in enumerate(batch):
+        ids[row, : len(example.ids)] = torch.from_numpy(example.ids)
+        is_token[row, : len(example.ids)] = 1
+    return ids, is_token
+
+
+def _as_ordinary(tokenizer: Tokenizer, trunk: Path) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    # Of no class that knows a model: such a one would put its own normaliser back.
+    special = AutoTokenizer.from_pretrained(trunk, local_files_only=True).special_tokens_map
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=max_positions(trunk), **special
+    )

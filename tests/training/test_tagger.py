@@ -1,0 +1,137 @@
+"""A tagger learns what files of tagged words teach, and is an ordinary folder afterwards."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from realm.artifact import read_manifest, verify
+from realm.spans.conll import TaggedFile, TaggedSentence
+from realm.spans.entities import ModelTagger, Span
+from realm.training.tagger import (
+    TaggerSettings,
+    tag_loss,
+    tags_of,
+    train_tagger,
+    with_capitals,
+)
+
+
+def sentence(text: str, *entities: tuple[str, str]) -> TaggedSentence:
+    spans = [
+        Span(text.index(name), text.index(name) + len(name), label) for name, label in entities
+    ]
+    return TaggedSentence(text, tuple(spans))
+
+
+PLACES = TaggedFile(
+    "places.conll",
+    [
+        [
+            sentence("The Sorna is a river in Velland.", ("Sorna", "LOC"), ("Velland", "LOC")),
+            sentence("It rises on Mount Keld.", ("Mount Keld", "LOC")),
+        ],
+        [sentence("The engineer was born in Tavil.", ("Tavil", "LOC"))],
+    ],
+    frozenset({"LOC"}),
+)
+PEOPLE = TaggedFile(
+    "people.conll",
+    [[sentence("Clara Osmund taught music in Tavil.", ("Clara Osmund", "PER"))]],
+    frozenset({"PER"}),
+)
+SETTINGS = TaggerSettings(num_epochs=40, batch_size=2, learning_rate=5e-3, dropout=0.0)
+
+
+def test_the_loss_asks_for_one_of_the_right_tags() -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]]).log()
+    # Of shares 1/6, 3/6 and 2/6: the second tag; the first or the third.
+    is_right = torch.tensor([[False, True, False], [True, False, True]])
+    expected = -(math.log(1 / 2) + math.log(1 / 2)) / 2
+    assert float(tag_loss(logits, is_right)) == pytest.approx(expected)
+    skewed = torch.tensor([[True, False, True]])
+    logits = torch.tensor([[1.0, 6.0, 2.0]]).log().requires_grad_()
+    tag_loss(logits, skewed).backward()
+    assert logits.grad is not None
+    # Softmax less the shares among the right ones: 1/9 - 1/3, 6/9, 2/9 - 2/3.
+    assert logits.grad[0].tolist() == pytest.approx([-2 / 9, 6 / 9, -4 / 9])
+
+
+def test_two_tags_for_each_label_of_any_file() -> None:
+    assert tags_of([PEOPLE, PLACES]) == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
+
+
+def lowering_tokenizer() -> Tokenizer:
+    vocab = ["[UNK]", "\u2020", "\u2021", "in", "tavil", "nato", "the", "'", "s", "o"]
+    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocab)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def test_capitals_are_marked_where_the_tokenizer_lowers_them() -> None:
+    tokenizer = lowering_tokenizer()
+    marked = with_capitals(tokenizer)
+    encoding = marked.encode("In T\u00e1vil, the NATO's")
+    assert encoding.tokens == [
+        *("\u2020", "in", "\u2020", "tavil", "[UNK]", "the", "\u2021", "nato", "'", "s"),
+    ]
+    # A sign stands at its letter.
+    assert encoding.offsets[2:4] == [(3, 4), (3, 8)]
+    assert tokenizer.encode("In").tokens == ["in"]
+    # It survives the file.
+    assert Tokenizer.from_str(marked.to_str()).encode("Tavil").tokens == ["\u2020", "tavil"]
+
+
+def test_other_tokenizers_stay_as_they_are(tokenizer: Tokenizer) -> None:
+    assert with_capitals(tokenizer) is tokenizer  # its vocabulary has no signs for them
+    cased = lowering_tokenizer()
+    cased.normalizer = normalizers.BertNormalizer(lowercase=False)
+    cased.add_tokens(["Paris", "paris"])
+    assert with_capitals(cased) is cased
+
+
+@pytest.fixture(scope="module")
+def trained(trunk_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tagger") / "trained"
+    train_tagger(path, [PLACES, PEOPLE], trunk_folder, SETTINGS)
+    return path
+
+
+@pytest.mark.slow
+def test_it_finds_what_it_was_taught(trained: Path) -> None:
+    tagger = ModelTagger(str(trained))
+    texts = [s.text for s in PLACES.sentences]
+    # Whether a word of that file names a person nobody said, so only places are compared.
+    places = [[span for span in spans if span.label == "LOC"] for spans in tagger.tag(texts)]
+    assert places == [list(s.spans) for s in PLACES.sentences]
+    (people,) = tagger.tag([PEOPLE.sentences[0].text])
+    assert Span(0, 12, "PER") in people
+    # "Tavil" is no person, and that file says nothing about places: the other one decides.
+    assert Span(29, 34, "LOC") in people
+
+
+@pytest.mark.slow
+def test_it_is_an_ordinary_folder(trained: Path) -> None:
+    import transformers
+
+    config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
+    assert list(config["id2label"].values()) == tags_of([PLACES, PEOPLE])
+    assert config["architectures"] == ["BertForTokenClassification"]
+    transformers.AutoTokenizer.from_pretrained(trained)
+    model = transformers.AutoModelForTokenClassification.from_pretrained(trained)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert read_manifest(trained).inputs["data"] == "places.conll, people.conll"
+    assert verify(trained) >= 3
+
+
+@pytest.mark.slow
+def test_the_same_training_gives_the_same_weights(trunk_folder: Path, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"num_epochs": 2, "dropout": 0.1})
+    for name in ("one", "two"):
+        train_tagger(tmp_path / name, [PLACES], trunk_folder, settings)
+    manifests = [read_manifest(tmp_path / name) for name in ("one", "two")]
+    assert manifests[0].fingerprint == manifests[1].fingerprint
