@@ -168,6 +168,7 @@ def _examples(
             found = list(_tags_of_words(sentence, encoding))
             positions = np.array([position for position, _ in found], dtype=np.int64)
             is_right = np.array([right_by_tag[tag] for _, tag in found], dtype=bool)
+            is_right = is_right.reshape(len(found), len(tags))  # also where no word is left
             examples.append(_Example(np.array(encoding.ids), positions, is_right))
     tokenizer.no_truncation()
     return examples
