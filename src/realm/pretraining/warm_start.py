@@ -32,6 +32,7 @@ class InverseClozeSettings(Settings):
     """The batch of the inverse cloze task."""
 
     batch_size: int = 64
+    """Pairs of each process; the negatives are the passages of all of them."""
     removal_rate: float = 0.9
     """How often the sentence is removed from its passage."""
     trains: TrainedPart = "all"
@@ -43,7 +44,7 @@ class InverseClozeSettings(Settings):
 
 
 class InverseClozeObjective:
-    """In-batch softmax: each sentence finds its own passage among those of the batch."""
+    """In-batch softmax: each sentence finds its own passage among those of all processes."""
 
     def __init__(
         self,
@@ -69,13 +70,16 @@ class InverseClozeObjective:
         query_vectors = self._pool(embedder.query_tower, [pair.query for pair in pairs])
         passage_vectors = self._pool(embedder.passage_tower, [pair.passage for pair in pairs])
         queries = embedder.query_tower.project(query_vectors)
-        scores = queries @ embedder.passage_tower.project(passage_vectors).T
-        loss = inverse_cloze_loss(scores)
-        hits = scores.detach().argmax(dim=-1) == torch.arange(len(pairs), device=scores.device)
+        passages = self._group.gather(embedder.passage_tower.project(passage_vectors))
+        scores, first = queries @ passages.T, self._group.rank * len(pairs)
+        loss = inverse_cloze_loss(scores, first)
+        own = first + torch.arange(len(pairs), device=scores.device)
+        hits = scores.detach().argmax(dim=-1) == own
         scalars = {"cloze_loss": float(loss.detach()), "accuracy": float(hits.float().mean())}
         if settings.teacher_share:
+            shown = self._group.gather(passage_vectors.detach())
             cosines = nn.functional.normalize(query_vectors.detach(), dim=-1) @ (
-                nn.functional.normalize(passage_vectors.detach(), dim=-1).T
+                nn.functional.normalize(shown, dim=-1).T
             )
             divergence = divergence_from_teacher(scores, embedder.settings.score_scale * cosines)
             scalars["divergence"] = float(divergence.detach())
