@@ -55,9 +55,9 @@ def experiment_of(source: Path, trunk: Path) -> Experiment:
 
 def teach_to_read(model: Model, worlds: dict[str, Run]) -> None:
     """Raise p(y|x) over either corpus with the name that stands in it, until the reader copies."""
-    adam = torch.optim.Adam(model.modules().parameters(), lr=2e-3)
+    adam = torch.optim.Adam(model.modules().parameters(), lr=3e-3)
     rows = torch.tensor([[NULL_ROW, 0, 1]])
-    for _ in range(250):
+    for _ in range(300):
         losses = []
         for name, world in worlds.items():
             query = parse_gaps(GAP, model, name)
@@ -73,7 +73,7 @@ def teach_to_read(model: Model, worlds: dict[str, Run]) -> None:
             whole = span_log_probs(log_probs, targets.is_target)
             losses.append(-marginal_log_likelihood(scores, whole).mean())
         loss = torch.stack(losses).mean()
-        if loss.item() < 0.25:
+        if loss.item() < 0.1:
             return
         adam.zero_grad()
         loss.backward()
@@ -121,7 +121,7 @@ def test_a_changed_fact_changes_the_answer(run: Path, swapped: Path) -> None:
     assert before["answer"]["text"] == BEFORE.lower()
     assert after["answer"]["text"] == AFTER.lower()
     for said in (before, after):
-        assert said["answer"]["probability"] > 0.5
+        assert said["answer"]["probability"] > 0.8
         best = max(said["candidates"], key=lambda c: c["retrieval_utility"])
         assert best["title"] == "Velland"
         assert said["answer"]["text"] in best["text"].lower()

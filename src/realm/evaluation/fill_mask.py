@@ -220,7 +220,8 @@ def _proposals(
     found = [_best_fillings(log_probs, _BEST_OF_A_PASSAGE) for log_probs in by_vocab]
     if len(given):
         found.append(torch.from_numpy(given)[None])
-    return torch.cat(found).unique(dim=0)
+    proposals: Tensor = torch.cat(found).unique(dim=0)  # type: ignore[no-untyped-call]
+    return proposals
 
 
 def _best_fillings(log_probs: Float[Tensor, "masks vocab"], k: int) -> Int[Tensor, "k masks"]:
