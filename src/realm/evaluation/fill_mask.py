@@ -220,7 +220,7 @@ def _proposals(
     found = [_best_fillings(log_probs, _BEST_OF_A_PASSAGE) for log_probs in by_vocab]
     if len(given):
         found.append(torch.from_numpy(given)[None])
-    proposals: Tensor = torch.cat(found).unique(dim=0)  # type: ignore[no-untyped-call]
+    proposals: Tensor = torch.cat(found).unique(dim=0)
     return proposals
 
 
