@@ -5,11 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from realm import stages
+from realm.artifact import read_manifest
 from realm.errors import ArtifactError, SettingError
-from realm.experiment import Experiment, with_overrides
+from realm.examples.question import Question
+from realm.experiment import Experiment, SelectionSettings, with_overrides
+from realm.metric_log import read_metrics
+from realm.openqa.answerer import Answerer
 from realm.run_folder import RunFolder
 from realm.stages import Run
+from realm.training.state import steps_in
 from small_world import make_tokenizer, write_trunk
 
 
@@ -51,6 +59,130 @@ def test_an_unfinished_training_is_no_model(experiment: Experiment, tmp_path: Pa
     assert run.newest_checkpoint() == "start"
     with pytest.raises(ArtifactError, match="no pretrain checkpoint yet"):
         run.checkpoint("pretrain")
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """Two questions of the small world."""
+    file = tmp_path / "questions.jsonl"
+    file.write_text(
+        '{"question": "Where is the port?", "answer": ["Tavil"]}\n'
+        '{"question": "Who founded the observatory?", "answer": ["Edvard Lind"]}\n',
+        encoding="utf-8",
+    )
+    return file
+
+
+def changed(experiment: Experiment, questions: Path, **values: str) -> Experiment:
+    """Nothing is taught before fine-tuning, which takes three steps."""
+    loop = "{ num_steps = 3, save_every = 1, log_every = 1, precision = 'fp32' }"
+    common = {
+        "train_questions": f'["{questions}"]',
+        "dev_questions": f'["{questions}"]',
+        "warm_start.embedder.loop.num_steps": "0",
+        "pretrain.loop.num_steps": "0",
+        "finetune.loop": loop,
+        "finetune.objective.batch_size": "2",
+    }
+    named = {name.replace("__", "."): value for name, value in values.items()}
+    return with_overrides(experiment, [f"{n}={v}" for n, v in {**common, **named}.items()])
+
+
+def test_the_best_fine_tuned_checkpoint_is_selected(
+    experiment: Experiment, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, sizes = iter([10.0, 40.0, 30.0, 40.0]), []
+
+    def scripted(answerer: Answerer, asked: list[Question], size: int) -> float:
+        sizes.append((len(asked), size))
+        assert answerer.answer([asked[0].question], top_k=1)
+        return next(scores)
+
+    monkeypatch.setattr(stages, "exact_match_of_sample", scripted)
+    values = {"selection__finetune": "best", "finetune__num_development_questions": "1"}
+    wanted = changed(experiment, questions, **values)
+    run = Run(tmp_path / "run", wanted)
+    best = run.finetune()
+    assert best.name == "step-000000001"
+    assert sizes == [(2, 1)] * 4
+    assert run.finetune() == run.checkpoint("finetune") == best
+    latest = wanted.model_copy(update={"selection": SelectionSettings()})
+    assert Run(tmp_path / "run", latest).checkpoint("finetune").name == "step-000000003"
+    assert steps_in(tmp_path / "run" / "finetune" / "checkpoints") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("half", ["retriever", "reader"])
+def test_one_half_may_be_what_it_was_before_realm(
+    half: str, experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    values = {
+        "warm_start.embedder.loop.num_steps": "1",
+        "pretrain.loop": "{ num_steps = 1, save_every = 1, precision = 'fp32' }",
+        "pretrain.objective.num_candidates": "3",
+        "pretrain.refresh.every": "1",
+        "finetune.loop.num_steps": "0",
+        f"finetune.{half}_from": "'warm-start'",
+    }
+    run = Run(tmp_path / "run", changed(experiment, questions, **values))
+    tuned = load_file(run.finetune() / "weights.safetensors")
+    before = load_file(run.checkpoint("warm-start") / "weights.safetensors")
+    after = load_file(run.checkpoint("pretrain") / "weights.safetensors")
+    is_reset = {"embedder.query_tower.": half == "retriever", "reader.trunk.": half == "reader"}
+    for prefix, is_of_warm_start in is_reset.items():
+        names = [name for name in before if name.startswith(prefix)]
+        wanted, other = (before, after) if is_of_warm_start else (after, before)
+        assert all(torch.equal(tuned[name], wanted[name]) for name in names)
+        assert any(not torch.equal(tuned[name], other[name]) for name in names)
+    # The passages are as the retriever that is fine-tuned sees them.
+    made_by = "warm-start" if half == "retriever" else "pretrain"
+    snapshot = run.snapshot("finetune")
+    assert snapshot.checkpoint == read_manifest(run.checkpoint(made_by)).fingerprint
+    assert run.answerer("finetune").answer(["Where is the port?"])
+
+
+def test_exact_match_is_measured_while_training(
+    experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    values = {"finetune__num_development_questions": "9"}
+    Run(tmp_path / "run", changed(experiment, questions, **values)).finetune()
+    rows = read_metrics(tmp_path / "run" / "finetune" / "metrics.jsonl")
+    measured = [row for row in rows if "development_exact_match" in row]
+    assert [row["step"] for row in measured] == [0, 1, 2, 3]
+    assert all(row["development_exact_match"] in (0.0, 50.0, 100.0) for row in measured)
+
+
+def test_a_best_that_nothing_measures_is_refused(
+    experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    unmeasured = changed(experiment, questions, selection__finetune="best")
+    with pytest.raises(SettingError, match=r"set finetune\.num_development_questions"):
+        Run(tmp_path / "run", unmeasured).finetune()
+    values = {"finetune__num_development_questions": "1", "dev_questions": "[]"}
+    with pytest.raises(SettingError, match="no development questions"):
+        Run(tmp_path / "run", changed(experiment, questions, **values)).finetune()
+
+
+def test_pretraining_may_ask_from_other_documents(
+    experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    news = tmp_path / "news.txt"
+    news.write_text("Edvard Lind came to Tavil in 1894. He saw the Sorna. " * 9, encoding="utf-8")
+    values = {
+        "pretrain_sources": f'["{news}"]',
+        "pretrain.loop": "{ num_steps = 1, save_every = 1, precision = 'fp32' }",
+        "pretrain.objective.num_candidates": "3",
+        "pretrain.objective.batch_size": "2",
+        "pretrain.refresh.every": "1",
+    }
+    run = Run(tmp_path / "run", changed(experiment, questions, **values))
+    last = run.pretrain()
+    queries = run.queries().corpus()
+    assert queries.path == tmp_path / "run" / "queries" / "corpus"
+    assert 2 <= len(queries) < len(run.corpus())
+    assert read_manifest(last).inputs["queries"] == queries.fingerprint
+    # Only what is hidden is looked for in X: the knowledge corpus needs no spans.
+    assert not (tmp_path / "run" / "spans").exists()
+    assert run.snapshot("pretrain").manifest.counts["num_passages"] == len(run.corpus())
 
 
 def test_a_trunk_with_another_tokenizer_is_refused(experiment: Experiment, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ in the run. Nothing upstream of the command line imports this: a stage is given 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,8 @@ from realm.retrieval.retriever import RetrievalSettings
 from realm.spans.annotate import SpanSettings
 from realm.training.loop import LoopSettings
 
+BEST_FINETUNED_BY = "development_exact_match"
+"""What the best fine-tuned checkpoint is greatest in."""
 _RECIPES = Path(__file__).parent / "recipes"
 _DEMO = Path(__file__).parent / "demo"
 
@@ -35,6 +37,7 @@ class PackingChoices(Settings):
     """What a recipe may choose of the packing; the passage length is the corpus's own."""
 
     query_tokens: int = Field(default=64, ge=8)
+    title_in_passage: bool = True
     title_in_joint: bool = True
     segments: str = Field(default="single", pattern="^(single|separate)$")
 
@@ -67,6 +70,22 @@ class FinetuneSettings(Settings):
 
     loop: LoopSettings = LoopSettings(num_steps=1000)
     objective: OpenQaSettings = OpenQaSettings()
+    retriever_from: Literal["start", "warm-start", "pretrain"] = "pretrain"
+    """The checkpoint whose retriever is fine-tuned; an earlier one undoes REALM (table 2)."""
+    reader_from: Literal["start", "warm-start", "pretrain"] = "pretrain"
+    """The checkpoint whose reader is fine-tuned."""
+    num_development_questions: int = Field(default=0, ge=0)
+    """Questions of the first of `dev_questions` on which exact match is measured at every
+    checkpoint; 0 measures none."""
+
+
+class SelectionSettings(Settings):
+    """Which checkpoint of a finished training is used."""
+
+    pretrain: Literal["latest", "best"] = "latest"
+    """`best` in retrieval utility of held-out passages."""
+    finetune: Literal["latest", "best"] = "latest"
+    """`best` in exact match of the development questions, as released."""
 
 
 class Experiment(Settings):
@@ -74,6 +93,9 @@ class Experiment(Settings):
 
     sources: tuple[str, ...] = ()
     """Documents: folders, files or `hub:` data sets."""
+    pretrain_sources: tuple[str, ...] = ()
+    """Documents that pre-training's queries come from (X of the paper), where they are others than
+    those that are retrieved (Z)."""
     train_questions: tuple[str, ...] = ()
     dev_questions: tuple[str, ...] = ()
     corpus: CorpusSettings = CorpusSettings(passage_tokens=160)
@@ -87,6 +109,7 @@ class Experiment(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    selection: SelectionSettings = SelectionSettings()
 
     @property
     def packing_settings(self) -> PackingSettings:

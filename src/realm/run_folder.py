@@ -15,12 +15,15 @@ from realm.config import read_settings
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, SettingError
 from realm.examples.question import Question, read_questions
-from realm.experiment import Experiment, expand
+from realm.experiment import BEST_FINETUNED_BY, Experiment, expand
+from realm.pretraining.run import BEST_BY as BEST_PRETRAINED_BY
 from realm.progress import Advance, Progress, no_progress
 from realm.stopwatch import measured
-from realm.training.state import latest_checkpoint
+from realm.training.state import best_checkpoint, latest_checkpoint
 
 CHECKPOINTS = ("start", "warm-start", "pretrain", "finetune")
+TAKEN_FROM = "taken-from"
+"""Input of a checkpoint that was not trained in its run: the fingerprint of where it is from."""
 _RECIPE = "recipe.json"
 
 
@@ -64,7 +67,7 @@ class RunFolder:
         if name == "start":
             path, num_steps = self.path / "start" / "checkpoint", 0
         else:
-            folder, num_steps = self._training(name)
+            folder, num_steps = self.training_of(name)
             path = latest_checkpoint(folder) or folder
         if not is_finished(path):
             raise ArtifactError(f"{self.path} has no {name} checkpoint yet: run that stage first")
@@ -74,9 +77,21 @@ class RunFolder:
                 f"{name} of {self.path} is at step {step:,} of {num_steps:,}: "
                 f"go on with `realm {name} --run {self.path}`"
             )
-        return path
+        return self._selected(name) or path
 
-    def _training(self, name: str) -> tuple[Path, int]:
+    def _selected(self, name: str) -> Path | None:
+        """The best checkpoint of a stage, where the run selects by that and it was measured."""
+        selection = self.experiment.selection
+        scalar_by_name = {}
+        if selection.pretrain == "best":
+            scalar_by_name["pretrain"] = BEST_PRETRAINED_BY
+        if selection.finetune == "best":
+            scalar_by_name["finetune"] = BEST_FINETUNED_BY
+        if name not in scalar_by_name:
+            return None
+        return best_checkpoint(self.training_of(name)[0], scalar_by_name[name])
+
+    def training_of(self, name: str) -> tuple[Path, int]:
         """Where the last training of a stage keeps its checkpoints, and its number of steps."""
         warm = self.experiment.warm_start
         folders = {
@@ -99,12 +114,36 @@ class RunFolder:
             return name
         raise ArtifactError(f"{self.path} has no checkpoint yet: run `realm pretrain` first")
 
+    def newest_pretrained(self) -> str:
+        """The furthest finished stage in which the masked head has its part: no fine-tuning."""
+        newest = self.newest_checkpoint()
+        return "pretrain" if newest == "finetune" else newest
+
+    def taken(self, name: str) -> Path | None:
+        """The checkpoint of a stage whose model came from elsewhere: nothing is trained there."""
+        path = latest_checkpoint(self.training_of(name)[0])
+        return path if path is not None and TAKEN_FROM in read_manifest(path).inputs else None
+
+    def taken_checkpoints(self) -> list[str]:
+        """The stages whose models came from elsewhere."""
+        return [name for name in ("pretrain", "finetune") if self.taken(name)]
+
     def train_questions(self) -> list[Question]:
         """The training questions of all files."""
         files = self.experiment.train_questions
         if not files:
             raise SettingError("no questions: name them with --set 'train_questions=[\"FILE\"]'")
         return [question for file in files for question in read_questions(Path(expand(file)))]
+
+    def development_questions(self) -> list[Question]:
+        """The questions of the first development file, by which a fine-tuning is selected."""
+        files = self.experiment.dev_questions
+        if not files:
+            raise SettingError(
+                "no development questions: name them with --set 'dev_questions=[\"FILE\"]', or set "
+                "finetune.num_development_questions=0"
+            )
+        return read_questions(Path(expand(files[0])))
 
     @staticmethod
     def _is_made(path: Path, store: PassageStore) -> bool:

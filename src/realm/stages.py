@@ -9,21 +9,21 @@ time and the peak memory of each stage are kept beside the results.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from realm.artifact import fingerprint_of, is_finished, read_manifest
 from realm.config import Settings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.data_stages import DataRun
 from realm.errors import ArtifactError, SettingError
+from realm.evaluation.open_qa import exact_match_of_sample
 from realm.examples.question import Question
-from realm.experiment import expand
+from realm.experiment import BEST_FINETUNED_BY
 from realm.index.encode import pool_sample
 from realm.index.snapshot import Snapshot, write_snapshot
 from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
 from realm.models.checkpoint import (
     Model,
-    check_lengths,
     check_tokenizer,
     load_model,
     new_model,
@@ -31,68 +31,22 @@ from realm.models.checkpoint import (
 )
 from realm.models.embedder import start_projection_from_principal_components
 from realm.models.precision import choose_precision, default_device
-from realm.models.trunk import locate_trunk
 from realm.openqa.answerer import Answerer, open_answerer
 from realm.openqa.finetune import select_questions
-from realm.openqa.objective import OpenQaObjective
+from realm.openqa.objective import OpenQaObjective, OpenQaSettings
 from realm.pretraining.reading import ReadingObjective, ReadingPairs, mine_reading_pairs
 from realm.pretraining.run import Pretraining
 from realm.pretraining.warm_start import InverseClozeObjective
-from realm.retrieval.lexical import LexicalIndex, build_lexical_index
-from realm.run_folder import RunFolder
-from realm.spans.annotate import SpanStore, annotate
+from realm.retrieval.lexical import LexicalIndex
+from realm.retrieval.retriever import Retriever
 from realm.training.loop import Hooks, LoopSettings, Objective, Scalars, Training
 from realm.training.state import latest_checkpoint
 
+Measure = Callable[[Model], Scalars]
 
-class Run(RunFolder):
+
+class Run(DataRun):
     """One run directory and the experiment that fills it."""
-
-    # -- documents to passages ------------------------------------------------------------
-
-    def corpus(self) -> PassageStore:
-        """The passages of the documents."""
-        path = self.path / "corpus"
-        if is_finished(path):
-            return PassageStore.open(path)
-        if not self.experiment.sources:
-            raise SettingError("no documents: name them with `realm corpus SOURCE... --run RUN`")
-        check_lengths(
-            self.experiment.embedder, self.experiment.reader, self.experiment.packing_settings
-        )
-        sources = [expand(source) for source in self.experiment.sources]
-        tokenizer = locate_trunk(self.experiment.embedder.trunk) / "tokenizer.json"
-        with self._stage("corpus", "documents", None) as advance:
-            return build_corpus(
-                sources, path, tokenizer_file=tokenizer, settings=self.experiment.corpus,
-                on_progress=lambda documents, made: advance(documents, f"{made:,} passages"),
-            )  # fmt: skip
-
-    def spans(self) -> SpanStore:
-        """The salient spans of the passages."""
-        path = self.path / "spans"
-        store = self.corpus()
-        if self._is_made(path, store):
-            return SpanStore.open(path)
-        with self._stage("spans", "passages tagged", len(store)) as advance:
-            return annotate(
-                store,
-                path,
-                settings=self.experiment.spans,
-                on_progress=lambda done: advance(done, ""),
-            )
-
-    def lexical(self) -> LexicalIndex:
-        """The BM25 index of the passages."""
-        path = self.path / "lexical"
-        store = self.corpus()
-        if self._is_made(path, store):
-            return LexicalIndex.open(path)
-        with self._stage("lexical", "passages for BM25", len(store)) as advance:
-            return build_lexical_index(
-                store, path, settings=self.experiment.lexical,
-                on_progress=lambda done: advance(done, ""),
-            )  # fmt: skip
 
     # -- training -------------------------------------------------------------------------
 
@@ -167,24 +121,33 @@ class Run(RunFolder):
     def pretrain(self) -> Path:
         """Retriever and reader, pre-trained together."""
         settings, folder = self.experiment.pretrain, self.path / "pretrain"
-        first = self.warm_start()
+        taken = self.taken("pretrain")
+        if taken is not None:
+            return taken
+        first, queries = self.warm_start(), self.queries()
         inputs = self._inputs(first, settings)
-        last = self._finished(folder, settings.loop, inputs)
-        if last is not None:
-            return last
-        store, spans = self.corpus(), self.spans()
+        if queries is not self:
+            inputs["queries"] = queries.corpus().fingerprint
+        if self._finished(folder, settings.loop, inputs) is not None:
+            return self.checkpoint("pretrain")
+        store, spans = self.corpus(), queries.spans()
         snapshot = self.snapshot("warm-start")
         with self._stage("pretrain", "REALM steps", settings.loop.num_steps) as advance:
-            return Pretraining(
+            Pretraining(
                 folder, load_model(first), store, spans, snapshot, settings,
                 self.experiment.index, inputs, self._progress,
-                self._trunk_vectors(),
+                queries.corpus(), self._trunk_vectors(),
             ).run(lambda step, row: advance(step, _note(row)))  # fmt: skip
+        return self.checkpoint("pretrain")
 
     def finetune(self) -> Path:
         """The reader and the query side, fine-tuned on questions; the index stays as it is."""
         settings, folder = self.experiment.finetune, self.path / "finetune"
-        first, snapshot = self.pretrain(), self.snapshot("pretrain")
+        taken = self.taken("finetune")
+        if taken is not None:
+            return taken
+        first = self.pretrain()
+        snapshot = self.snapshot("finetune")
         inputs = {
             **self._inputs(first, settings),
             "snapshot": snapshot.manifest.fingerprint,
@@ -193,6 +156,10 @@ class Run(RunFolder):
 
         def objective() -> Objective:
             model = load_model(first)
+            if settings.retriever_from != "pretrain":
+                model.embedder = load_model(self.checkpoint(settings.retriever_from)).embedder
+            if settings.reader_from != "pretrain":
+                model.reader = load_model(self.checkpoint(settings.reader_from)).reader
             model.embedder = model.embedder.with_own_query_tower()
             questions = self._questions_to_learn_from(model, snapshot)
             return OpenQaObjective(
@@ -200,13 +167,35 @@ class Run(RunFolder):
                 seed=settings.loop.seed, index_settings=self.experiment.index,
             )  # fmt: skip
 
-        return self._train("finetune", folder, objective, settings.loop, inputs)
+        measure = self._measure_development(snapshot)
+        self._train("finetune", folder, objective, settings.loop, inputs, measure)
+        return self.checkpoint("finetune")
+
+    def _measure_development(self, snapshot: Snapshot) -> Measure | None:
+        """Exact match of the model in training on a sample of the development questions."""
+        experiment = self.experiment
+        size = experiment.finetune.num_development_questions
+        if experiment.selection.finetune == "best" and not size:
+            raise SettingError(
+                "selection.finetune=best measures questions: set finetune.num_development_questions"
+            )
+        if not size:
+            return None
+        questions = self.development_questions()
+
+        def measure(model: Model) -> Scalars:
+            settings, lexical = self._answering("finetune")
+            retriever = Retriever(snapshot.index(self.experiment.index), lexical)
+            answerer = Answerer(model, self.corpus(), snapshot, retriever, settings)
+            return {BEST_FINETUNED_BY: exact_match_of_sample(answerer, questions, size)}
+
+        return measure
 
     # -- using the results ----------------------------------------------------------------
 
     def snapshot(self, name: str) -> Snapshot:
         """All passages as that checkpoint's embedder sees them; fine-tuning leaves them as is."""
-        name = "pretrain" if name == "finetune" else name
+        name = self.experiment.finetune.retriever_from if name == "finetune" else name
         path = self.path / "index" if name == "pretrain" else self.path / name / "snapshot"
         store, checkpoint = self.corpus(), self.checkpoint(name)
         fingerprint = read_manifest(checkpoint).fingerprint
@@ -239,19 +228,23 @@ class Run(RunFolder):
     def answerer(self, name: str = "") -> Answerer:
         """The object that answers, with the furthest checkpoint or the named one."""
         name = name or self.newest_checkpoint()
+        settings, lexical = self._answering(name)
+        return open_answerer(
+            self.checkpoint(name), self.corpus(), self.snapshot(name),
+            settings=settings, index_settings=self.experiment.index, lexical=lexical,
+        )  # fmt: skip
+
+    def _answering(self, name: str) -> tuple[OpenQaSettings, LexicalIndex | None]:
+        """What is read to answer a question, and the index of words where it takes part."""
         experiment = self.experiment
-        lexical = self.lexical() if experiment.retrieval.lexical else None
         objective = experiment.finetune.objective
         changes = {
             "reader_passages": experiment.retrieval.reader_passages,
             # Only fine-tuning teaches when to say nothing.
             "null_passage": objective.null_passage and name == "finetune",
         }
-        return open_answerer(
-            self.checkpoint(name), self.corpus(), self.snapshot(name),
-            settings=objective.model_copy(update=changes),
-            index_settings=self.experiment.index, lexical=lexical,
-        )  # fmt: skip
+        lexical = self.lexical() if experiment.retrieval.lexical else None
+        return objective.model_copy(update=changes), lexical
 
     def _questions_to_learn_from(self, model: Model, snapshot: Snapshot) -> list[Question]:
         """Those of the training questions that this corpus can answer, and a few others."""
@@ -280,6 +273,7 @@ class Run(RunFolder):
         objective: Callable[[], Objective],
         loop: LoopSettings,
         inputs: dict[str, str],
+        measure: Measure | None = None,
     ) -> Path:
         last = self._finished(folder, loop, inputs)
         if last is not None:
@@ -287,7 +281,11 @@ class Run(RunFolder):
         ready = objective()
         with self._stage(stage, f"{stage} steps", loop.num_steps) as advance:
             hooks = Hooks(on_progress=lambda step, row: advance(step, _note(row)))
-            return Training(ready, loop, folder, inputs).run(hooks)
+            training = Training(ready, loop, folder, inputs)
+            if measure is not None:
+                hooks = replace(hooks, measure=lambda step: measure(ready.model))
+                training.best_by = BEST_FINETUNED_BY
+            return training.run(hooks)
 
     def _finished(self, folder: Path, loop: LoopSettings, inputs: dict[str, str]) -> Path | None:
         path = latest_checkpoint(folder)
@@ -302,12 +300,14 @@ class Run(RunFolder):
 
 
 def all_stages(run: Run) -> Sequence[tuple[str, Callable[[], object]]]:
-    """Every stage of a whole run in order, by name."""
-    return (
-        ("corpus", run.corpus), ("spans", run.spans), ("lexical", run.lexical),
-        ("start", run.start), ("warm-start", run.warm_start), ("pretrain", run.pretrain),
-        ("index", lambda: run.snapshot("pretrain")), ("finetune", run.finetune),
+    """Every stage of a whole run in order, by name; a model that was taken is not prepared for."""
+    before = (("corpus", run.corpus), ("spans", run.spans), ("lexical", run.lexical))
+    warm = (("start", run.start), ("warm-start", run.warm_start))
+    after = (
+        ("pretrain", run.pretrain), ("index", lambda: run.snapshot("pretrain")),
+        ("finetune", run.finetune),
     )  # fmt: skip
+    return (*before, *after) if run.taken("pretrain") else (*before, *warm, *after)
 
 
 def _note(row: Scalars) -> str:

@@ -62,6 +62,16 @@ def test_a_joint_with_its_title() -> None:
     assert facts(packed) == ([CLS, 10, 11, SEP, 30, 31, SEP], 4, 4, 6)
 
 
+def test_a_passage_without_its_title() -> None:
+    packer = make_packer(title_in_passage=False)
+    assert facts(packer.passage(ids(20), ids(30, 31))) == ([CLS, SEP, 30, 31, SEP], 2, 2, 4)
+    # The room is the body's, and the reader's side is another setting.
+    packed = packer.passage(ids(20, 21), np.arange(30, 50))
+    assert facts(packed) == ([CLS, SEP, *range(30, 36), SEP], 2, 2, 8)
+    shown = make_packer(title_in_passage=False, title_in_joint=True)
+    assert shown.joint(ids(10), ids(20), ids(30)).ids.tolist() == [CLS, 10, SEP, 20, SEP, 30, SEP]
+
+
 def test_the_null_passage_is_packed_like_any_other() -> None:
     packer = make_packer()
     assert facts(packer.passage(ids(), ids())) == ([CLS, SEP, SEP], 2, 2, 2)

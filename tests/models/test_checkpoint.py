@@ -82,6 +82,32 @@ def test_an_own_query_tower_comes_back(small_model: Model, tmp_path: Path) -> No
     assert not torch.equal(query, passage)
 
 
+def test_each_of_two_towers_keeps_its_own_weights(trunk_folder: Path, tmp_path: Path) -> None:
+    # The released code exported the document embedder as the query embedder.
+    torch.manual_seed(3)
+    settings = EmbedderSettings(
+        trunk=str(trunk_folder), projection_width=16, shared_towers=False, normalise=False
+    )
+    packing = PackingSettings(query_tokens=32, passage_tokens=64)
+    model = new_model(settings, ReaderSettings(trunk=str(trunk_folder)), packing)
+    towers = model.embedder.query_tower, model.embedder.passage_tower
+    with torch.no_grad():
+        for tower, value in zip(towers, (0.25, -0.75), strict=True):
+            assert tower.projection is not None
+            tower.projection.weight.zero_()
+            tower.projection.bias.fill_(value)
+    save(tmp_path / "checkpoint", model)
+    loaded = load_model(tmp_path / "checkpoint")
+    assert_same(model, loaded)
+    query, passage, _ = outputs(loaded)
+    scale = settings.score_scale**0.5
+    torch.testing.assert_close(query, torch.full((1, 16), 0.25 * scale))
+    torch.testing.assert_close(passage, torch.full((1, 16), -0.75 * scale))
+    assert {"embedder.query_tower.projection.bias", "embedder.passage_tower.projection.bias"} <= (
+        set(load_file(tmp_path / "checkpoint" / "weights.safetensors"))
+    )
+
+
 def test_the_trunk_is_not_needed_again(trunk_folder: Path, tmp_path: Path) -> None:
     trunk = tmp_path / "trunk"
     trunk.mkdir()

@@ -64,6 +64,54 @@ def test_the_mean_leaves_padding_out(small_model: Model) -> None:
     torch.testing.assert_close(pooled[1], hidden[0].mean(dim=0), atol=1e-5, rtol=0)
 
 
+def test_pooling_and_projection_by_hand(small_model: Model) -> None:
+    item = some_passages(small_model, (4,))[0]
+    batch = small_model.packer.pad([item])
+    trunk = small_model.embedder.passage_tower.trunk
+    with evaluating(trunk):
+        first = trunk(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            token_type_ids=batch.segment_ids,
+        ).last_hidden_state[0, 0]
+    dense = trunk.pooler.dense  # type: ignore[union-attr]
+    by_pooling = {"cls": first, "pooler": torch.tanh(dense.weight @ first + dense.bias)}  # type: ignore[union-attr]
+    for pooling, pooled in by_pooling.items():
+        for layer_norm in (False, True):
+            tower = change_settings(
+                small_model.embedder.passage_tower,
+                pooling=pooling, projection_layer_norm=layer_norm, normalise=False, score_scale=1.0,
+            )  # fmt: skip
+            assert tower.projection is not None
+            expected = tower.projection.weight @ pooled + tower.projection.bias
+            if tower.layer_norm is not None:
+                scale = torch.linspace(0.5, 2.0, 16)
+                with torch.no_grad():
+                    tower.layer_norm.weight.copy_(scale)
+                    tower.layer_norm.bias.fill_(0.25)
+                centred = expected - expected.mean()
+                expected = centred / centred.square().mean().sqrt() * scale + 0.25
+            with evaluating(tower):
+                found = embed(tower, [item], small_model.packer)[0]
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_the_embedding_drops_out_while_training_alone(small_model: Model) -> None:
+    packed = some_passages(small_model, (4,) * 40)
+    values = {"normalise": False, "score_scale": 1.0}
+    plain = change_settings(small_model.embedder.passage_tower, **values)
+    tower = change_settings(small_model.embedder.passage_tower, projection_dropout=0.5, **values)
+    with evaluating(plain), evaluating(tower):
+        whole = embed(plain, packed, small_model.packer)
+        assert torch.equal(embed(tower, packed, small_model.packer), whole)
+    tower.train()
+    with torch.no_grad():
+        dropped = embed(tower, packed, small_model.packer)
+    is_kept = dropped != 0
+    torch.testing.assert_close(dropped[is_kept], 2 * whole[is_kept], atol=1e-5, rtol=0)
+    assert 0.4 < float(is_kept.float().mean()) < 0.6
+
+
 def test_the_scale_is_folded_into_both_sides(small_model: Model) -> None:
     tower = small_model.embedder.passage_tower
     with evaluating(tower):

@@ -79,6 +79,35 @@ def test_a_candidate_as_good_as_the_mixture_gets_no_gradient() -> None:
     torch.testing.assert_close(scores.grad, torch.zeros(1, 2))
 
 
+def test_one_useful_passage_gives_the_supervised_gradient() -> None:
+    # Appendix B: p(y|z*,x) = 1 and 0 elsewhere. The gradient is that of log p(z*|x).
+    scores = torch.tensor([[0.3, -1.0, 2.0, 0.5]], requires_grad=True)
+    reader = torch.tensor([-torch.inf, 0.0, -torch.inf, -torch.inf]).reshape(1, 4, 1)
+    marginal = marginal_log_likelihood(scores, reader).sum()
+    supervised = scores.log_softmax(dim=-1)[0, 1]
+    assert marginal.item() == pytest.approx(supervised.item())
+    (found,) = torch.autograd.grad(marginal, scores)
+    (expected,) = torch.autograd.grad(supervised, scores)
+    torch.testing.assert_close(found, expected)
+    # By hand: 1 - p(z*|x) for the useful one, -p(z|x) for the others.
+    belief = scores.detach().softmax(dim=-1)[0]
+    torch.testing.assert_close(found[0], torch.tensor([0.0, 1.0, 0.0, 0.0]) - belief)
+
+
+def test_the_update_of_a_passage_is_its_belief_times_its_gain() -> None:
+    # Appendix A: r(z) = (p(y|z,x) / p(y|x) - 1) p(z|x), through whatever makes the scores.
+    torch.manual_seed(0)
+    weights = torch.randn(5, requires_grad=True)
+    features = torch.randn(1, 3, 5)
+    likelihood = torch.tensor([0.1, 0.9, 0.2])
+    scores = features @ weights
+    marginal_log_likelihood(scores, likelihood.log().reshape(1, 3, 1)).sum().backward()
+    belief = scores.detach().softmax(dim=-1)[0]
+    gain = (likelihood / (belief @ likelihood) - 1) * belief
+    assert weights.grad is not None
+    torch.testing.assert_close(weights.grad, gain @ features[0])
+
+
 def test_utility_is_measured_against_the_null_passage() -> None:
     reader = log(0.2, 0.6, 0.1).reshape(1, 3, 1)
     utility = retrieval_utility(reader)
@@ -114,6 +143,13 @@ def test_inverse_cloze_by_hand() -> None:
     scores = torch.tensor([[math.log(3.0), 0.0], [5.0, 5.0]])
     expected = -(math.log(0.75) + math.log(0.5)) / 2
     assert inverse_cloze_loss(scores).item() == pytest.approx(expected)
+
+
+def test_the_own_passages_of_a_share_begin_further_on() -> None:
+    # Two queries of a second process: their own passages are the third and the fourth.
+    scores = log(1.0, 1.0, 2.0, 4.0).repeat(2, 1)
+    expected = -(math.log(2 / 8) + math.log(4 / 8)) / 2
+    assert inverse_cloze_loss(scores, 2).item() == pytest.approx(expected)
 
 
 def test_positives_are_counted_together() -> None:

@@ -71,6 +71,16 @@ def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
         load_trunk(folder, dropout=0.0)
 
 
+def test_a_pooler_that_is_used_has_to_be_there(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    rest = {name: tensor for name, tensor in tensors.items() if "pooler" not in name}
+    assert len(rest) < len(tensors)
+    save_file(rest, folder / WEIGHTS, {"format": "pt"})
+    load_trunk(folder, dropout=0.0)
+    with pytest.raises(ResourceError, match="lack pooler"):
+        load_trunk(folder, dropout=0.0, uses_pooler=True)
+
+
 def in_hub_cache(
     name: str, files: list[Path], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from realm.corpus.store import Passage, PassageStore
 from realm.examples.question import Question
-from realm.openqa.labels import answer_token_spans, find_answers, holds_answer, normalise_answer
+from realm.openqa.labels import (
+    answer_token_spans,
+    answer_wordpiece_spans,
+    find_answers,
+    holds_answer,
+    holds_raw_answer,
+    normalise_answer,
+)
 
 
 class FakeStore:
@@ -139,6 +146,47 @@ def test_the_title_counts_for_the_retriever_alone() -> None:
     assert holds_answer(store, 0, regex("ida"))
     assert answer_token_spans(store, 0, question, max_answer_tokens=5) == []
     assert not holds_answer(store, 0, Question("?", ("Tavil",)))
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "answer", "expected"),
+    [
+        ("", "She was born in Tavil.", "Tavil", True),
+        ("", "She was born in Tavilton.", "Tavil", True),
+        ("", "She was born in Tavil.", "tavil", False),
+        ("", "the U.S. army", "US", False),
+        ("Tavil", "It is a port.", "Tavil", False),
+    ],
+)
+def test_raw_answers(title: str, text: str, answer: str, expected: bool) -> None:
+    store = fake_store(title, text)
+    assert holds_raw_answer(store, 0, Question("?", ("nothing", answer))) is expected
+    assert not holds_raw_answer(store, -1, Question("?", (answer,)))
+
+
+def test_raw_regular_expressions_are_searched() -> None:
+    store = fake_store("", "Born 9 June 1838.")
+    assert holds_raw_answer(store, 0, regex(r"june \d{4}"))
+    assert answer_wordpiece_spans(store, 0, regex(r"\d{4}"), max_answer_tokens=5) == [(5, 6)]
+
+
+def test_wordpieces_by_hand(small_store: PassageStore) -> None:
+    row, question = 3, Question("?", ("the SORNA", "harbour", "Tavil", "zzz"))
+    tokens = small_store.tokenizer.encode(small_store.text(row), add_special_tokens=False).tokens
+    expected = set()
+    for words in ("the sorna", "harbour", "tavil"):
+        wanted = small_store.tokenizer.encode(words, add_special_tokens=False).tokens
+        expected |= {
+            (first, first + len(wanted) - 1)
+            for first in range(len(tokens))
+            if tokens[first : first + len(wanted)] == wanted
+        }
+    found = answer_wordpiece_spans(small_store, row, question, max_answer_tokens=9)
+    assert set(found) == expected
+    assert len(expected) >= 3
+    short = answer_wordpiece_spans(small_store, row, question, max_answer_tokens=1)
+    assert set(short) == {span for span in expected if span[0] == span[1]}
+    assert answer_wordpiece_spans(small_store, -1, question, max_answer_tokens=9) == []
 
 
 def test_the_null_passage_holds_nothing() -> None:

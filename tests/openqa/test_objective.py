@@ -162,6 +162,57 @@ def test_the_retriever_ranks_passages_that_hold_an_answer(
     assert scalars["retriever_loss"] == pytest.approx(expected, abs=1e-4)
 
 
+def test_positives_as_released(
+    make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    # Letters: "avil" stands inside Tavil, "tavil" nowhere. Wordpieces: either case, and of whole
+    # words alone, since wordpieces that go on are others than those that begin.
+    inside, lower = Question("?", ("avil",)), Question("?", ("tavil",))
+    texts = [small_store.text(row) for row in range(NUM_PASSAGES)]
+    holding = [row for row, text in enumerate(texts) if "avil" in text]
+    with evaluating(small_model.modules()):
+        ids = [question_ids(small_model, "?")]
+        scores = (small_snapshot.embeddings.float() @ embed_questions(small_model, ids)[0]).tolist()
+    released = {"retriever_positives": "raw", "reader_positives": "wordpieces"}
+    _, scalars = make([inside], **released).loss(0)
+    expected = log_sum(scores) - log_sum([scores[row] for row in holding])
+    assert scalars["retriever_loss"] == pytest.approx(expected, abs=1e-4)
+    _, scalars = make([lower], **released).loss(0)
+    assert scalars["retriever_loss"] == 0.0
+    reading = read_everything(small_model, small_store, small_snapshot, lower)
+    found = scores_of(reading, small_store, ["Tavil"])
+    _, scalars = make(
+        [lower], retriever_positives="normalised", reader_positives="wordpieces"
+    ).loss(0)
+    everything = float(reading.joint.logsumexp(dim=-1))
+    assert scalars["reader_loss"] == pytest.approx(everything - log_sum(found), abs=1e-4)
+
+
+def test_retriever_and_reader_have_beams_of_their_own(
+    make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    reading = read_everything(small_model, small_store, small_snapshot, TAVIL)
+    # Far more are asked for than there are, as 5000 of a small corpus; two are read.
+    _, scalars = make([TAVIL], retriever_passages=5000, reader_passages=2, null_passage=False).loss(
+        0
+    )
+    scores = reading.retrieval_scores[0]
+    holding = [row for row in range(NUM_PASSAGES) if holds_answer(small_store, row, TAVIL)]
+    expected = scores.logsumexp(dim=0) - scores[holding].logsumexp(dim=0)
+    assert scalars["retriever_loss"] == pytest.approx(float(expected), abs=1e-4)
+    best = scores.topk(2).indices.tolist()
+    joint = reading.joint[0, :-1].view(reading.spans.shape[1:])
+    found = [
+        float(joint[row, first, last - first])
+        for row in best
+        for first, last, text in all_spans(small_store, row, joint.shape[-1])
+        if text == "Tavil"
+    ]
+    everything = float(joint[best].logsumexp(dim=(0, 1, 2)))
+    read = everything - log_sum(found) if found else 0.0
+    assert scalars["reader_loss"] == pytest.approx(read, abs=1e-4)
+
+
 def test_the_query_side_moves_and_the_passages_stay(make: Make, small_model: Model) -> None:
     objective = make([TAVIL])
     loss, _ = objective.loss(0)

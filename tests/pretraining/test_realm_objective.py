@@ -1,6 +1,7 @@
 """What a REALM step does: who is a candidate, what is fresh, where the gradient goes."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from realm.models.embedder import embed
 from realm.models.marginal import marginal_log_likelihood, mean_over_targets, span_log_probs
 from realm.models.reader import masked_log_probs, read
 from realm.pretraining import objective as objective_module
-from realm.pretraining.objective import RealmObjective, RealmSettings
+from realm.pretraining.objective import RealmObjective, RealmSettings, embed_masked
 from realm.retrieval.candidates import NULL_ROW
 from realm.spans.annotate import SpanStore, annotate
 from small_world import ARTICLES
@@ -127,6 +128,77 @@ def test_a_copy_of_the_own_passage_is_no_candidate(
     for row, candidates in zip(rows_of(objective, 0), objective.rows.tolist(), strict=True):
         assert {row % 12, row % 12 + 12}.isdisjoint(candidates)
         assert (torch.tensor(candidates[1:]) >= 0).all()
+
+
+def test_queries_may_come_from_another_corpus(
+    tmp_path: Path,
+    small_model: Model,
+    small_store: PassageStore,
+    small_snapshot: Snapshot,
+    tokenizer_file: Path,
+) -> None:
+    # X: the same passage on Tavil, another one on the Sorna, and a text under another title.
+    rows = [
+        ("Tavil", ARTICLES["Tavil"]),
+        ("Sorna", "Edvard Lind swam in the Sorna on 3 May 1871."),
+        ("A poet", ARTICLES["Anton Brisk"]),
+    ]
+    source = tmp_path / "news.jsonl"
+    lines = [json.dumps({"id": str(n), "title": t, "text": x}) for n, (t, x) in enumerate(rows)]
+    source.write_text("\n".join(lines), encoding="utf-8")
+    settings = CorpusSettings(passage_tokens=64, num_workers=1)
+    news = build_corpus(
+        [source], tmp_path / "corpus", tokenizer_file=tokenizer_file, settings=settings
+    )
+    masker = SalientSpanMasker(news, annotate(news, tmp_path / "spans"))
+    objective = Listening(
+        small_model, small_store, masker, RealmSettings(num_candidates=12), seed=0, queries=news
+    )
+    objective.index = ExactIndex(small_snapshot.embeddings)
+    masked = [query_of(news, masker._spans, small_model, row) for row in range(3)]
+    loss, _ = objective.loss_of(masked)
+    assert loss.isfinite()
+    found = [set(rows) - {NULL_ROW} for rows in objective.rows.tolist()]
+    # Only the very same title and text is left out: the fourth passage of Z, for the first query.
+    assert small_store.text(3) == news.text(0)
+    assert found[0] == set(range(12)) - {3}
+    assert [len(rows) for rows in found] == [11, 11, 11]
+    everything = objective.index.search(
+        embed_masked(small_model, masked[1:], 4096).detach(), 11
+    ).rows
+    assert [set(rows) for rows in everything.tolist()] == found[1:]
+    words = small_model.tokenizer.decode(masked[1].ids.tolist())
+    assert "swam" in words or "lind" in words or "sorna" in words
+
+
+@pytest.mark.parametrize("marginal", ["token", "span"])
+def test_without_the_null_passage_all_candidates_are_passages(
+    make: Make,
+    small_model: Model,
+    small_store: PassageStore,
+    small_spans: SpanStore,
+    marginal: str,
+) -> None:
+    objective = make(null_passage=False, marginal=marginal)
+    queries = [query_of(small_store, small_spans, small_model, row) for row in (0, 1, 6)]
+    loss, scalars = objective.loss_of(queries)
+    assert (objective.rows[:, 1:] >= 0).all()
+    assert objective.rows.shape == (3, 5)
+    # The marginal by hand, over the four passages alone.
+    is_target = stack_targets(queries).is_target
+    scores, reader = objective.scores[:, 1:], objective.reader[:, 1:]
+    if marginal == "token":
+        expected = -mean_over_targets(marginal_log_likelihood(scores, reader), is_target)
+    else:
+        whole = span_log_probs(reader, is_target)
+        expected = -marginal_log_likelihood(scores, whole).mean()
+    torch.testing.assert_close(loss, expected)
+    assert scalars["null_probability"] == 0.0
+    assert all(math.isfinite(value) for value in scalars.values())
+    loss.backward()
+    gradients = [p.grad for p in small_model.modules().parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("num_candidates", [1, 2, 12, 15])
@@ -277,6 +349,27 @@ def test_the_scalars(make: Make) -> None:
     # The released scalar: what retrieval adds to reading nothing.
     utility = scalars["null_loss"] - loss.item()
     assert scalars["retrieval_utility"] == pytest.approx(utility, abs=1e-4)
+
+
+def test_the_scalars_by_hand() -> None:
+    # p(z|x) = 1/4, 1/4, 1/2 and p(y|z,x) = 0.2, 0.4, 0.5: p(y|x) = 0.05 + 0.1 + 0.25 = 0.4.
+    scores = torch.tensor([[1.0, 1.0, 2.0]]).log()
+    reader = torch.tensor([0.2, 0.4, 0.5]).log().reshape(1, 3, 1)
+    is_target = torch.tensor([[True]])
+    marginal = marginal_log_likelihood(scores, reader)
+    scalars = objective_module._scalars(scores, reader, marginal, is_target)
+    assert scalars == pytest.approx(
+        {
+            "retrieval_utility": math.log(0.4 / 0.2),
+            "max_utility": math.log(0.5 / 0.2),
+            "top_utility": math.log(0.4 / 0.2),
+            "mean_utility": (math.log(2.0) + math.log(2.5)) / 2,
+            "null_probability": 0.25,
+            "retrieval_entropy": 1.5 * math.log(2),
+            "null_loss": -math.log(0.2),
+        },
+        abs=1e-6,
+    )
 
 
 def test_null_candidates_have_no_utility(make: Make) -> None:

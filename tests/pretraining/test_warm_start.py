@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_cloze
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from launcher import launch
 from realm.corpus.passages import CorpusSettings
 from realm.corpus.store import PassageStore, build_corpus
 from realm.errors import SourceError
 from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
+from realm.metric_log import read_metrics
 from realm.models.checkpoint import Model, load_model, save_checkpoint
 from realm.models.embedder import embed
 from realm.models.marginal import divergence_from_teacher, inverse_cloze_loss
@@ -120,6 +123,24 @@ def test_each_sentence_is_asked_among_the_passages_of_the_batch(
     torch.testing.assert_close(loss, inverse_cloze_loss(scores), atol=1e-4, rtol=0)
     hits = scores.argmax(dim=1) == torch.arange(5)
     assert scalars["accuracy"] == pytest.approx(float(hits.float().mean()))
+
+
+@pytest.mark.slow
+def test_negatives_come_from_all_processes(
+    small_model: Model, small_store: PassageStore, tmp_path: Path
+) -> None:
+    start = tmp_path / "start"
+    save_checkpoint(start, small_model, step=0, inputs={})
+    common = (start, small_store.path)
+    launch(small_cloze.__file__, *common, tmp_path / "shards", 3)
+    last = small_cloze.train(*common, tmp_path / "whole", 6, recompute=True)
+    ours = load_file(tmp_path / "shards" / "checkpoints" / last.name / "weights.safetensors")
+    torch.testing.assert_close(ours, load_file(last / "weights.safetensors"), atol=1e-5, rtol=1e-4)
+    norms = [
+        [row["gradient_norm"] for row in read_metrics(tmp_path / name / "metrics.jsonl")]
+        for name in ("shards", "whole")
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
 def test_the_teacher_has_its_share(make: Make, small_model: Model) -> None:

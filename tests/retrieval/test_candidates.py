@@ -11,9 +11,9 @@ from realm.retrieval.candidates import NULL_ROW, choose_candidates
 def choose(
     found: list[list[int]], own: list[int], hashes: list[int], num_candidates: int
 ) -> list[list[int]]:
-    chosen = choose_candidates(
-        torch.tensor(found), own, np.array(hashes, dtype=np.uint64), num_candidates
-    )
+    own_hashes = [hashes[row] for row in own]
+    content_hashes = np.array(hashes, dtype=np.uint64)
+    chosen = choose_candidates(torch.tensor(found), own_hashes, content_hashes, num_candidates)
     rows: list[list[int]] = chosen.tolist()
     return rows
 
@@ -28,6 +28,14 @@ def test_by_hand() -> None:
     assert choose([[1, 4, 0]], [1], hashes, 4) == [[NULL_ROW, 0, NULL_ROW, NULL_ROW]]
     assert choose([[2, -1, -1]], [0], hashes, 3) == [[NULL_ROW, 2, NULL_ROW]]
     assert choose([[2, 3]], [0], hashes, 1) == [[NULL_ROW]]
+
+
+def test_the_own_passage_is_known_by_its_content() -> None:
+    # The greatest hash there is; a query from another corpus, or from none, has no copy here.
+    hashes = np.array([2**64 - 1, 7, 2**64 - 1], dtype=np.uint64)
+    found, own = torch.tensor([[0, 1, 2]] * 3), [2**64 - 1, 8, None]
+    chosen = choose_candidates(found, own, hashes, 3)
+    assert chosen.tolist() == [[NULL_ROW, 1, NULL_ROW], [NULL_ROW, 0, 1], [NULL_ROW, 0, 1]]
 
 
 @given(st.integers(0, 1000), st.integers(1, 8), st.integers(1, 12))

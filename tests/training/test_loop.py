@@ -1,7 +1,9 @@
 """The loop on a toy: it learns, and a stopped run ends as one that was never stopped."""
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,13 @@ from realm.models.checkpoint import Model, load_model, save_checkpoint
 from realm.models.embedder import embed
 from realm.training.loop import Hooks, LoopSettings, Scalars, Training
 from realm.training.optim import OptimSettings
-from realm.training.state import Journal, latest_checkpoint, steps_in
+from realm.training.state import (
+    Journal,
+    best_checkpoint,
+    checkpoint_path,
+    latest_checkpoint,
+    steps_in,
+)
 
 INPUTS = {"corpus": "abc"}
 _TIMINGS = ("step_seconds",)
@@ -189,6 +197,45 @@ def test_other_inputs_are_refused(start: Callable[[], Model], tmp_path: Path) ->
 def test_two_checkpoints_are_kept(start: Callable[[], Model], tmp_path: Path) -> None:
     train(start(), tmp_path / "run", num_steps=5, save_every=1)
     assert steps_in(tmp_path / "run" / "checkpoints") == [4, 5]
+
+
+def test_the_best_checkpoint_is_kept_beside_the_latest(
+    start: Callable[[], Model], tmp_path: Path
+) -> None:
+    utility = {0: 0.1, 1: 0.7, 2: 0.9, 3: math.nan, 4: 0.9, 5: 0.2, 6: 0.3, 7: 0.1}
+
+    def run(folder: Path, stopped_at: int = -1) -> None:
+        hooks = replace(stop_at(stopped_at), measure=lambda step: {"utility": utility[step]})
+        training = Training(Toy(start()), settings_of(save_every=1), folder, INPUTS)
+        training.best_by = "utility"
+        training.run(hooks)
+
+    run(tmp_path / "whole")
+    # The first of two that are equal; what is no number is never the best.
+    assert steps_in(tmp_path / "whole" / "checkpoints") == [2, 6, 7]
+    best = best_checkpoint(tmp_path / "whole", "utility")
+    assert best == checkpoint_path(tmp_path / "whole", 2)
+    with pytest.raises(Stopped):
+        run(tmp_path / "stopped", 4)
+    assert steps_in(tmp_path / "stopped" / "checkpoints") == [2, 3, 4]
+    run(tmp_path / "stopped")
+    assert steps_in(tmp_path / "stopped" / "checkpoints") == [2, 6, 7]
+    assert_same_training(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_what_was_not_measured_has_no_best(start: Callable[[], Model], tmp_path: Path) -> None:
+    train(start(), tmp_path / "run")
+    assert best_checkpoint(tmp_path / "run", "utility") is None
+
+
+def test_recomputed_and_resumed_equals_uninterrupted(
+    start: Callable[[], Model], tmp_path: Path
+) -> None:
+    train(start(), tmp_path / "whole", recompute=True)
+    with pytest.raises(Stopped):
+        train(start(), tmp_path / "stopped", stop_at(5), recompute=True)
+    train(start(), tmp_path / "stopped", recompute=True)
+    assert_same_training(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_what_follows_a_torn_line_of_a_journal_is_not_lost(tmp_path: Path) -> None:

@@ -8,7 +8,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from realm.training.distributed import ProcessGroup
-from realm.training.optim import Optimizer, OptimSettings, rate_factor
+from realm.training.optim import (
+    Optimizer,
+    OptimSettings,
+    bert_rate_factor,
+    rate_factor,
+    scheduled_factor,
+)
 
 ALONE = ProcessGroup()
 
@@ -94,6 +100,44 @@ def test_biases_and_norms_do_not_decay() -> None:
         torch.testing.assert_close(value, before[name] * factor)
 
 
+def test_two_steps_of_berts_optimiser_by_hand() -> None:
+    weight, bias = 2.0, 1.0
+    dense = nn.Linear(1, 1)
+    nn.init.constant_(dense.weight, weight)
+    nn.init.constant_(dense.bias, bias)
+    module = nn.ModuleDict({"dense": dense})
+    settings = OptimSettings(
+        learning_rate=0.1, weight_decay=0.01, clip_norm=100.0, bias_correction=False
+    )
+    optimizer = Optimizer(module, settings)
+    first, second = {"w": 0.0, "b": 0.0}, {"w": 0.0, "b": 0.0}
+    for factor, slopes in ((1.0, {"w": 3.0, "b": -2.0}), (0.5, {"w": 1.0, "b": 4.0})):
+        dense.weight.grad = torch.tensor([[slopes["w"]]])
+        dense.bias.grad = torch.tensor([slopes["b"]])
+        optimizer.step(factor, ALONE)
+        for name, slope in slopes.items():
+            first[name] = 0.9 * first[name] + 0.1 * slope
+            second[name] = 0.999 * second[name] + 0.001 * slope**2
+        rate = 0.1 * factor
+        weight -= rate * (first["w"] / (second["w"] ** 0.5 + 1e-6) + 0.01 * weight)
+        bias -= rate * first["b"] / (second["b"] ** 0.5 + 1e-6)  # biases do not decay
+        assert dense.weight.item() == pytest.approx(weight, abs=1e-6)
+        assert dense.bias.item() == pytest.approx(bias, abs=1e-6)
+    # Without correction the first step is 0.1 / sqrt(0.001) = 3.16 times the rate.
+    assert weight < 2.0 - 0.1 * 3.163 - 0.1 * 0.01 * 2
+
+
+def test_layer_norm_and_biases_are_excluded_by_either_spelling() -> None:
+    names = ("layer_norm", "LayerNorm", "dense")
+    module = nn.ModuleDict({name: nn.LayerNorm(2) for name in names})
+    optimizer = Optimizer(module, OptimSettings(weight_decay=0.5, bias_correction=False))
+    decay = {
+        name: group["weight_decay"]
+        for name, group in zip(optimizer.masters, optimizer._adam.param_groups, strict=True)
+    }
+    assert {name for name, value in decay.items() if value} == {"dense.weight"}
+
+
 def test_frozen_and_unused_parameters_stay() -> None:
     frozen, used, unused = nn.Linear(1, 3), nn.Linear(3, 1), nn.Linear(3, 1)
     module = nn.ModuleDict({"frozen": frozen, "used": used, "unused": unused})
@@ -121,9 +165,12 @@ def test_updates_below_the_last_bit_of_bfloat16_are_not_lost() -> None:
     assert weight.item() == pytest.approx(0.99, abs=2**-9)
 
 
+@pytest.mark.parametrize("bias_correction", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_resumed_equals_uninterrupted(dtype: torch.dtype, tmp_path: Path) -> None:
-    settings = OptimSettings(learning_rate=0.01)
+def test_resumed_equals_uninterrupted(
+    dtype: torch.dtype, bias_correction: bool, tmp_path: Path
+) -> None:
+    settings = OptimSettings(learning_rate=0.01, bias_correction=bias_correction)
     whole = make_module().to(dtype)
     optimizer = Optimizer(whole, settings)
     for step in range(6):
@@ -149,6 +196,18 @@ def test_the_rate_rises_and_falls() -> None:
     assert factors == pytest.approx(
         [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0.0]
     )
+
+
+def test_berts_schedule() -> None:
+    # 2,000 steps: 200 of warm-up from zero; the decay has been counted from step 0 all along.
+    settings = OptimSettings(schedule="bert")
+    factors = [scheduled_factor(s, 2000, settings) for s in (0, 100, 199, 200, 1000, 2000)]
+    assert factors == pytest.approx([0.0, 0.5, 0.995, 0.9, 0.5, 0.0])
+    # At least 100 steps of warm-up, at most 10,000.
+    assert bert_rate_factor(50, 300) == 0.5
+    assert bert_rate_factor(5_000, 200_000) == 0.5
+    assert bert_rate_factor(10_000, 200_000) == 0.95
+    assert scheduled_factor(0, 10, OptimSettings(warmup_share=0.2)) == 0.5
 
 
 def test_the_rate_of_a_short_training() -> None:

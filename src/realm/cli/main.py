@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from realm.cli import (
+    analysis_commands,
     ask_command,
     demo_command,
     evaluate_commands,
@@ -55,6 +56,7 @@ run_commands.add_to(app)
 app.add_typer(spans_commands.app, name="spans", rich_help_panel="Single stages")
 app.add_typer(evaluate_commands.app, name="evaluate")
 ask_command.add_to(app)
+analysis_commands.add_to(app)
 info_commands.add_to(app)
 demo_command.add_to(app)
 

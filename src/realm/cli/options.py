@@ -46,6 +46,7 @@ JsonFileOption = Annotated[
 # What finished artifacts were made with; trainings compare their own settings.
 _MADE_WITH = (
     ("corpus", ("sources", "corpus")),
+    ("queries/corpus", ("pretrain_sources",)),
     ("spans", ("spans",)),
     ("lexical", ("lexical",)),
     ("start/checkpoint", ("embedder", "reader", "packing")),

@@ -148,7 +148,7 @@ def models_of(run: Run) -> list[str]:
         try:
             run.checkpoint(name)
         except ArtifactError:
-            break
+            continue  # a model that was taken from elsewhere has no stages before it
         models.append(name)
     if not models:
         raise ArtifactError(f"{run.path} has no checkpoint yet: run `realm pretrain` first")

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from realm.artifact import write_atomically
 from realm.evaluation.metrics import f1, is_correct
 from realm.examples.question import Question
 from realm.openqa.answerer import Answered, Answerer
 
 _AT_ONCE = 64
+_SEED = (0, 50)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,15 @@ def predict(
         if on_progress is not None:
             on_progress(len(predictions))
     return predictions
+
+
+def exact_match_of_sample(
+    answerer: Answerer, questions: Sequence[Question], num_questions: int
+) -> float:
+    """Exact match, in percent, on a random sample of the questions that is always the same."""
+    chosen = np.random.default_rng(_SEED).permutation(len(questions))[:num_questions]
+    predictions = predict(answerer, [questions[i] for i in chosen])
+    return float(summarise(predictions)["exact_match"])
 
 
 def judge(question: Question, answered: Answered) -> Prediction:

@@ -32,6 +32,8 @@ class PackingSettings(Settings):
     """Longest packed query."""
     passage_tokens: int = 288
     """Longest packed passage; the cut of the corpus."""
+    title_in_passage: bool = True
+    """Whether the embedder sees the title before the body; without it the title is empty."""
     title_in_joint: bool = False
     """Whether the reader sees the title before the body; the paper's code shows the body alone."""
     segments: Literal["separate", "single"] = "separate"
@@ -90,7 +92,7 @@ class Packer:
     def passage(self, title: Ids, body: Ids) -> Packed:
         """Pack a passage for the embedder; the title is kept whole as far as possible."""
         room = self.settings.passage_tokens - 3
-        title = title[:room]
+        title = title[:room] if self.settings.title_in_passage else _NO_TOKENS
         body = body[: room - len(title)]
         ids = np.concatenate(([self.cls_id], title, [self.sep_id], body, [self.sep_id]))
         start = 2 + len(title)

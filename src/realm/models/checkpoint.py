@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from realm.artifact import Staging, create_artifact, open_artifact
+from realm.artifact import Staging, create_artifact, open_artifact, read_manifest
 from realm.config import read_settings
 from realm.errors import SettingError
 from realm.examples.packing import Packer, PackingSettings
@@ -52,6 +52,11 @@ class Model:
         self.reader.to(device, dtype)
         return self
 
+    def recompute(self, is_wanted: bool) -> None:
+        """Let both encoders run again in the backward pass, which then needs little memory."""
+        for part in (self.embedder.query_tower, self.embedder.passage_tower, self.reader):
+            part.recompute = is_wanted
+
 
 def new_model(
     embedder: EmbedderSettings, reader: ReaderSettings, packing: PackingSettings
@@ -67,7 +72,9 @@ def new_model(
     check_lengths(embedder, reader, packing)
 
     def tower() -> Tower:
-        return Tower(load_trunk(folder, dropout=embedder.dropout), embedder)
+        uses_pooler = embedder.pooling == "pooler"
+        trunk = load_trunk(folder, dropout=embedder.dropout, uses_pooler=uses_pooler)
+        return Tower(trunk, embedder)
 
     query_tower = tower()
     passage_tower = query_tower if embedder.shared_towers else tower()
@@ -137,6 +144,12 @@ def save_checkpoint(
         _write_weights(staging, model, weights or {})
         if extra:
             save_file(_contiguous(extra), staging.path / "training.safetensors")
+
+
+def copy_checkpoint(source: Path, path: Path, *, inputs: Mapping[str, str]) -> None:
+    """Write the same model with other inputs, without what a training needs to go on."""
+    step = int(read_manifest(source).settings["step"])
+    save_checkpoint(path, load_model(source), step=step, inputs=inputs)
 
 
 def load_model(path: Path) -> Model:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from realm.config import Settings
 from realm.errors import SettingError
 from realm.examples.packing import Packed, Packer, TokenBatch, length_batches
+from realm.models.recompute import run
 from realm.models.trunk import DEFAULT_TRUNK
 
 TrainedPart = Literal["all", "projection"]
@@ -44,6 +45,8 @@ class EmbedderSettings(Settings):
     """Factor on the inner product: the inverse temperature with which training starts."""
     shared_towers: bool = True
     dropout: float = 0.0
+    projection_dropout: float = 0.0
+    """Dropout on the embedding itself while training; 0.1 in the released code."""
 
 
 class Tower(nn.Module):
@@ -60,17 +63,21 @@ class Tower(nn.Module):
             nn.LayerNorm(width or hidden, eps=1e-12) if settings.projection_layer_norm else None
         )
         self.width = width or hidden
+        self.recompute = False
+        """Whether the trunk runs again in the backward pass instead of keeping what it needs."""
 
     def pool(self, batch: TokenBatch) -> Float[Tensor, "batch hidden"]:
         """The trunk's own vector of each input, before the projection."""
+        inputs = (batch.input_ids, batch.attention_mask, batch.segment_ids)
+        return run(self._pool, *inputs, recompute=self.recompute)
+
+    def _pool(self, input_ids: Tensor, attention_mask: Tensor, segment_ids: Tensor) -> Tensor:
         output = self.trunk(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            token_type_ids=batch.segment_ids,
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=segment_ids
         )
         hidden = output.last_hidden_state
         if self.settings.pooling == "mean":
-            mask = batch.attention_mask[..., None].to(hidden.dtype)
+            mask = attention_mask[..., None].to(hidden.dtype)
             pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
         elif self.settings.pooling == "pooler":
             pooled = output.pooler_output
@@ -90,6 +97,9 @@ class Tower(nn.Module):
         if self.layer_norm is not None:
             embedding = self.layer_norm(embedding)
         embedding = embedding.float()
+        if self.settings.projection_dropout:
+            rate = self.settings.projection_dropout
+            embedding = nn.functional.dropout(embedding, rate, self.training)
         if self.settings.normalise:
             embedding = nn.functional.normalize(embedding, dim=-1)
         return embedding * math.sqrt(self.settings.score_scale)

@@ -50,10 +50,10 @@ def retrieval_utility(
 
 
 def inverse_cloze_loss(
-    scores: Float[Tensor, "queries passages"],
+    scores: Float[Tensor, "queries passages"], first: int = 0
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of each query's own passage, on the diagonal, among the batch's passages."""
-    own = torch.arange(scores.shape[0], device=scores.device)
+    """Cross-entropy of each query's own passage among all; the first query's own is `first`."""
+    own = first + torch.arange(scores.shape[0], device=scores.device)
     return torch.nn.functional.cross_entropy(scores, own)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from realm.config import Settings
 from realm.examples.packing import Packed, Packer, TokenBatch, length_batches
+from realm.models.recompute import run
 from realm.models.trunk import DEFAULT_TRUNK
 
 
@@ -83,13 +84,18 @@ class Reader(nn.Module):
         hidden, eps = int(config.hidden_size), float(getattr(config, "layer_norm_eps", 1e-12))  # type: ignore[union-attr, arg-type]
         self.masked_head = MaskedHead(hidden, int(config.vocab_size), eps)  # type: ignore[union-attr, arg-type]
         self.span_head = SpanHead(hidden, settings.span_width, settings.max_answer_tokens)
+        self.recompute = False
+        """Whether trunk and heads run again in the backward pass instead of keeping what it
+        needs."""
 
     def forward(self, batch: TokenBatch) -> Float[Tensor, "batch length hidden"]:
         """Hidden states of packed pairs."""
+        inputs = (batch.input_ids, batch.attention_mask, batch.segment_ids)
+        return run(self._read, *inputs, recompute=self.recompute)
+
+    def _read(self, input_ids: Tensor, attention_mask: Tensor, segment_ids: Tensor) -> Tensor:
         output = self.trunk(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            token_type_ids=batch.segment_ids,
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=segment_ids
         )
         return output.last_hidden_state  # type: ignore[no-any-return]
 
@@ -134,7 +140,8 @@ def masked_log_probs(
     for group in groups:
         item, mask = is_target[group.places].nonzero(as_tuple=True)
         at_masks = group.hidden[item, positions[group.places][item, mask]]
-        logits = reader.masked_head(at_masks, reader.output_embeddings())
+        head_inputs = (at_masks, reader.output_embeddings())
+        logits = run(reader.masked_head, *head_inputs, recompute=reader.recompute)
         chosen = targets[group.places][item, mask]
         log_probs = logits.log_softmax(dim=-1).gather(-1, chosen[:, None])[:, 0]
         result = result.index_put((group.places[item], mask), log_probs)
@@ -168,7 +175,7 @@ def span_scores(
     spans = torch.full((len(items), longest, widths), -torch.inf, device=device)
     silence = torch.zeros(len(items), device=device)
     for group in groups:
-        logits = reader.span_head(group.hidden)
+        logits = run(reader.span_head, group.hidden, recompute=reader.recompute)
         silence = silence.index_put((group.places,), logits[:, 0, 0])
         row, start, width = (t.to(device) for t in _inside_bodies(group.items, widths))
         first = torch.tensor([item.body_start for item in group.items], device=device)

@@ -62,8 +62,10 @@ def locate_trunk(name: str) -> Path:
     return folder
 
 
-def load_trunk(folder: Path, *, dropout: float) -> torch.nn.Module:
+def load_trunk(folder: Path, *, dropout: float, uses_pooler: bool = False) -> torch.nn.Module:
     """Load an encoder in single precision with its weights, or fresh where there are none.
+
+    Many files do without a pooler, which is no fault unless it is used.
 
     Raises:
         ResourceError: the weights are those of another architecture.
@@ -88,8 +90,9 @@ def load_trunk(folder: Path, *, dropout: float) -> torch.nn.Module:
         folder, config=config, attn_implementation=attention, dtype=torch.float32,
         use_safetensors=True, output_loading_info=True,
     )  # fmt: skip
-    # Nothing here uses the pooler, which many files do without.
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    missing = sorted(
+        name for name in report["missing_keys"] if uses_pooler or not name.startswith("pooler.")
+    )
     if missing:
         raise ResourceError(
             f"the weights in {folder} lack {missing[0]} and would be random there: give a trunk "

@@ -14,6 +14,7 @@ import numpy as np
 
 from realm.corpus.store import PassageStore
 from realm.examples.question import Question
+from realm.pretraining.reading import occurrences
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -70,6 +71,35 @@ def holds_answer(store: PassageStore, row: int, question: Question) -> bool:
         return False
     passage = store.passage(row)
     return contains_answer(passage.text, passage.title, question)
+
+
+def holds_raw_answer(store: PassageStore, row: int, question: Question) -> bool:
+    """Whether an answer stands letter by letter in the text of a passage, as released.
+
+    Case counts, the title does not, and an answer may begin or end inside a word.
+    """
+    if row < 0 or question.is_regex:
+        return holds_answer(store, row, question)
+    text = store.passage(row).text
+    return any(answer in text for answer in question.answers)
+
+
+def answer_wordpiece_spans(
+    store: PassageStore, row: int, question: Question, *, max_answer_tokens: int
+) -> list[tuple[int, int]]:
+    """First and last wordpiece (inclusive) where the wordpieces of an answer stand, as released.
+
+    A regular expression has no wordpieces: it is searched in the text.
+    """
+    if row < 0 or question.is_regex:
+        return answer_token_spans(store, row, question, max_answer_tokens=max_answer_tokens)
+    body, found = store.token_ids(row), set()
+    for answer in question.answers:
+        wanted = store.tokenizer.encode(answer, add_special_tokens=False).ids
+        if len(wanted) <= max_answer_tokens:
+            for first in occurrences(body, np.array(wanted, dtype=np.int64)):
+                found.add((int(first), int(first) + len(wanted) - 1))
+    return sorted(found)
 
 
 def answer_token_spans(

@@ -29,9 +29,17 @@ from realm.models.checkpoint import Model
 from realm.models.embedder import embed
 from realm.models.marginal import positive_log_likelihood
 from realm.models.reader import read, span_scores
-from realm.openqa.labels import answer_token_spans, holds_answer
+from realm.openqa.labels import (
+    answer_token_spans,
+    answer_wordpiece_spans,
+    holds_answer,
+    holds_raw_answer,
+)
 from realm.retrieval.candidates import NULL_ROW
 from realm.training.distributed import join_group
+
+_HOLDS = {"normalised": holds_answer, "raw": holds_raw_answer}
+_SPANS_OF = {"normalised": answer_token_spans, "wordpieces": answer_wordpiece_spans}
 
 
 class OpenQaSettings(Settings):
@@ -45,6 +53,12 @@ class OpenQaSettings(Settings):
     reader_evidence: Literal["retrieved", "ensured"] = "retrieved"
     """`ensured`: where none of these holds an answer, the last gives way to the best of the
     retriever's passages that does, so that few questions go by without a span to learn from."""
+    retriever_positives: Literal["normalised", "raw"] = "normalised"
+    """When a passage holds an answer: its words as the metric compares them, in text or title; or,
+    as released, its very letters in the text."""
+    reader_positives: Literal["normalised", "wordpieces"] = "normalised"
+    """Where an answer stands: its words as the metric compares them; or, as released, its
+    wordpieces."""
     null_passage: bool = True
     """Whether "no answer here" is an outcome."""
     unanswered_share: float = 0.1
@@ -140,6 +154,8 @@ class OpenQaObjective:
         self._store, self._snapshot = store, snapshot
         self._questions, self._seed, self._group = list(questions), seed, join_group()
         self._index = snapshot.index(index_settings or IndexSettings())
+        self._holds = _HOLDS[settings.retriever_positives]
+        self._spans_of = _SPANS_OF[settings.reader_positives]
 
     def trainable(self) -> nn.Module:
         """The query tower and the reader; the passages' tower is frozen with the index."""
@@ -200,7 +216,7 @@ class OpenQaObjective:
         longest = reading.spans.shape[-2]
         for number, question in enumerate(questions):
             for place, row in enumerate(reading.rows[number].tolist()):
-                for first, last in answer_token_spans(
+                for first, last in self._spans_of(
                     self._store, row, question, max_answer_tokens=gold.shape[-1]
                 ):
                     if last < longest:
@@ -221,7 +237,7 @@ class OpenQaObjective:
     ) -> Bool[Tensor, "batch passages"]:
         return torch.tensor(
             [
-                [holds_answer(self._store, row, question) for row in best]
+                [self._holds(self._store, row, question) for row in best]
                 for question, best in zip(questions, rows.tolist(), strict=True)
             ]
         )

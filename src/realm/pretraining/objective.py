@@ -16,7 +16,6 @@ from realm.corpus.store import PassageStore
 from realm.examples.held_out import split_rows
 from realm.examples.masked_query import MaskedQuery, Targets, stack_targets
 from realm.examples.masking import Masker
-from realm.examples.packing import Packed
 from realm.examples.query_maker import MaskSettings, QueryMaker
 from realm.examples.stream import batch_at
 from realm.index.approximate import ApproximateIndex
@@ -30,7 +29,7 @@ from realm.models.marginal import (
     retrieval_utility,
     span_log_probs,
 )
-from realm.models.reader import masked_log_probs, read
+from realm.models.reader import ReadGroup, masked_log_probs, read
 from realm.retrieval.candidates import NULL_ROW, choose_candidates
 from realm.training.distributed import join_group
 
@@ -43,7 +42,10 @@ class RealmSettings(MaskSettings):
 
     batch_size: int = 8
     num_candidates: int = 8
-    """Null passage included (section 4.1)."""
+    """Null passage included, where it is one (section 4.1)."""
+    null_passage: bool = True
+    """Whether "no passage helps" is a candidate (section 3.4). Where it is none it is still read,
+    since retrieval utility is measured against it."""
     embedder_trains: TrainedPart = "all"
     marginal: Literal["token", "span"] = "token"
     """One marginal for each masked wordpiece (released code) or for the span (paper)."""
@@ -62,17 +64,20 @@ class RealmObjective:
         settings: RealmSettings,
         *,
         seed: int,
+        queries: PassageStore | None = None,
     ) -> None:
+        """Read in `store`; `masker` hides words of `queries`, by default of `store` as well."""
         self.model, self.settings = model, settings
-        self._store = store
-        self._queries = QueryMaker(store, model.packer, masker, settings, seed=seed)
+        source = queries or store
+        self._store, self._hashes = store, store.content_hashes()
+        self._own_hashes = source.content_hashes()
+        self._queries = QueryMaker(source, model.packer, masker, settings, seed=seed)
         self.skipped = self._queries.skipped
         """Examples of this process that were skipped so far, by reason; and, kept but of no use to
         the retriever, those for which nothing but their own passage was found."""
         self.skipped[NO_OTHER_PASSAGE] = 0
         self._seed, self._group = seed, join_group()
-        self._hashes = store.content_hashes()
-        train, held_out = split_rows(masker.rows(), store)
+        train, held_out = split_rows(masker.rows(), source)
         self._rows, self.held_out = train, held_out
         model.embedder.train_only(settings.embedder_trains)
         self.index: ExactIndex | ApproximateIndex | None = None
@@ -133,22 +138,14 @@ class RealmObjective:
         """Candidates by the snapshot, their scores by the model of this step."""
         if self.index is None:
             raise RuntimeError("no snapshot was adopted")
-        packer, embedder, budget = (
-            self.model.packer,
-            self.model.embedder,
-            self.settings.token_budget,
-        )
-        packed = [packer.query(query.ids) for query in queries]
-        vectors = embed(embedder.query_tower, packed, packer, token_budget=budget)
-        found = self.index.search(vectors.detach().cpu(), self.settings.num_candidates + _SPARE)
-        rows = choose_candidates(
-            found.rows, [q.row for q in queries], self._hashes, self.settings.num_candidates
-        )
-        # A passage that several queries retrieved is embedded once.
-        unique, place = rows.unique(return_inverse=True)
-        passages = [pack_passage(self._store, packer, int(row)) for row in unique]
-        embedded = embed(embedder.passage_tower, passages, packer, token_budget=budget)
-        return torch.einsum("bd,bcd->bc", vectors, embedded[place.to(embedded.device)]), rows
+        settings = self.settings
+        num_rows = settings.num_candidates + (0 if settings.null_passage else 1)
+        vectors = embed_masked(self.model, queries, settings.token_budget)
+        found = self.index.search(vectors.detach().cpu(), num_rows + _SPARE)
+        own = [int(self._own_hashes[query.row]) for query in queries]
+        rows = choose_candidates(found.rows, own, self._hashes, num_rows)
+        scores = score_rows(self.model, self._store, vectors, rows, settings.token_budget)
+        return scores if settings.null_passage else without_null(scores, rows), rows
 
     def _read(
         self,
@@ -156,20 +153,62 @@ class RealmObjective:
         targets: Targets,
         rows: Int[Tensor, "batch candidates"],
     ) -> Float[Tensor, "batch candidates masks"]:
-        joints: list[Packed] = []
-        for query, candidates in zip(queries, rows.tolist(), strict=True):
-            joints += [
-                pack_joint(self._store, self.model.packer, query.ids, row) for row in candidates
-            ]
         batch, candidates = rows.shape
         repeated = [
             t.repeat_interleave(candidates, dim=0)
             for t in (targets.positions, targets.ids, targets.is_target)
         ]
-        reader, packer = self.model.reader, self.model.packer
-        groups = read(reader, joints, packer=packer, token_budget=self.settings.token_budget)
-        log_probs = masked_log_probs(reader, groups, *repeated)
+        groups = read_rows(self.model, self._store, queries, rows, self.settings.token_budget)
+        log_probs = masked_log_probs(self.model.reader, groups, *repeated)
         return log_probs.view(batch, candidates, -1)
+
+
+def embed_masked(
+    model: Model, queries: Sequence[MaskedQuery], token_budget: int
+) -> Float[Tensor, "batch dim"]:
+    """Embeddings of masked queries by the query side."""
+    packed = [model.packer.query(query.ids) for query in queries]
+    return embed(model.embedder.query_tower, packed, model.packer, token_budget=token_budget)
+
+
+def score_rows(
+    model: Model,
+    store: PassageStore,
+    vectors: Float[Tensor, "batch dim"],
+    rows: Int[Tensor, "batch candidates"],
+    token_budget: int,
+) -> Float[Tensor, "batch candidates"]:
+    """Scores f(x, z) of each query's candidates, whose embeddings are computed anew."""
+    # A passage that several queries retrieved is embedded once.
+    unique, place = rows.unique(return_inverse=True)
+    passages = [pack_passage(store, model.packer, int(row)) for row in unique]
+    tower = model.embedder.passage_tower
+    embedded = embed(tower, passages, model.packer, token_budget=token_budget)
+    return torch.einsum("bd,bcd->bc", vectors, embedded[place.to(embedded.device)])
+
+
+def read_rows(
+    model: Model,
+    store: PassageStore,
+    queries: Sequence[MaskedQuery],
+    rows: Int[Tensor, "batch candidates"],
+    token_budget: int,
+) -> list[ReadGroup]:
+    """Read each query with each of its candidates, query after query."""
+    joints = [
+        pack_joint(store, model.packer, query.ids, row)
+        for query, candidates in zip(queries, rows.tolist(), strict=True)
+        for row in candidates
+    ]
+    return read(model.reader, joints, packer=model.packer, token_budget=token_budget)
+
+
+def without_null(
+    scores: Float[Tensor, "batch candidates"], rows: Int[Tensor, "batch candidates"]
+) -> Float[Tensor, "batch candidates"]:
+    """Take the null passage out of the sum; it stays where a query has nothing else."""
+    is_null = (rows == NULL_ROW).to(scores.device)
+    return scores.masked_fill(is_null & ~is_null.all(dim=1, keepdim=True), -torch.inf)
 
 
 def _scalars(
@@ -179,7 +218,7 @@ def _scalars(
     is_target: Tensor,
 ) -> dict[str, float]:
     """Retrieval utility (the released scalar, best, top and mean), null probability, entropy."""
-    beliefs = scores.log_softmax(dim=-1)
+    beliefs = scores.softmax(dim=-1)
     utility = retrieval_utility(reader) * is_target[:, None]
     per_query = utility.sum(dim=-1) / is_target.sum(dim=-1, keepdim=True)
     null = reader[:, 0]
@@ -188,7 +227,7 @@ def _scalars(
         "max_utility": float(per_query[:, 1:].max(dim=-1).values.mean()),
         "top_utility": float(per_query[:, 1].mean()),
         "mean_utility": float(per_query[:, 1:].mean()),
-        "null_probability": float(beliefs[:, 0].exp().mean()),
-        "retrieval_entropy": float(-(beliefs.exp() * beliefs).sum(dim=-1).mean()),
+        "null_probability": float(beliefs[:, 0].mean()),
+        "retrieval_entropy": float(torch.special.entr(beliefs).sum(dim=-1).mean()),
         "null_loss": float(-mean_over_targets(null, is_target)),
     }

@@ -30,6 +30,10 @@ from realm.spans.annotate import SpanStore
 from realm.training.loop import Hooks, LoopSettings, Scalars, Training
 from realm.training.state import latest_checkpoint
 
+BEST_BY = "held_out_retrieval_utility"
+"""What the best checkpoint is greatest in: it foretells answers better than the loss does
+(appendix D)."""
+
 
 class PretrainSettings(Settings):
     """The whole of REALM pre-training."""
@@ -56,6 +60,8 @@ class Pretraining:
     inputs: Mapping[str, str]
     """Fingerprints of what the training depends on; other ones are refused on resume."""
     progress: Progress = no_progress
+    queries: PassageStore | None = None
+    """The corpus that queries come from, with its `spans`, where it is not the one to read in."""
     vectors: TrunkVectors | None = None
     """Of the embedder's trunk; where it stays at rest, they make a refresh a matter of seconds."""
 
@@ -69,14 +75,16 @@ class Pretraining:
         """
         settings, refresh = self.settings, self.settings.refresh
         _check(settings)
-        masker = make_masker(settings.objective.masking, self.store, self.spans)
+        queries = self.queries or self.store
+        masker = make_masker(settings.objective.masking, queries, self.spans)
         objective = RealmObjective(
-            self.model, self.store, masker, settings.objective, seed=settings.loop.seed
-        )
+            self.model, self.store, masker, settings.objective,
+            seed=settings.loop.seed, queries=self.queries,
+        )  # fmt: skip
         self._count_on(objective)
         live = LiveIndex(self.folder, self.store, self.first, refresh, self.index_settings)
         training = Training(objective, settings.loop, self.folder, self.inputs)
-        training.keep_every = refresh.every
+        training.keep_every, training.best_by = refresh.every, BEST_BY
         is_first, num_steps = training.group.is_first, settings.loop.num_steps
 
         def refresh_inline() -> None:

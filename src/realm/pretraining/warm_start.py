@@ -44,6 +44,7 @@ class InverseClozeSettings(Settings):
     """The batch of the inverse cloze task."""
 
     batch_size: int = 64
+    """Pairs of each process; the negatives are the passages of all of them."""
     removal_rate: float = 0.9
     """How often the sentence is removed from its passage."""
     trains: TrainedPart = "all"
@@ -65,7 +66,7 @@ class InverseClozeSettings(Settings):
 
 
 class InverseClozeObjective:
-    """In-batch softmax: each sentence finds its own passage among those of the batch.
+    """In-batch softmax: each sentence finds its own passage among those of all processes.
 
     Given the trunk's vectors of the whole corpus, the sentences also rank a sample of it, and
     the projection learns to rank as the whole trunk does.
@@ -97,9 +98,11 @@ class InverseClozeObjective:
         query_vectors = self._pool(embedder.query_tower, [pair.query for pair in pairs])
         passage_vectors = self._pool(embedder.passage_tower, [pair.passage for pair in pairs])
         queries = embedder.query_tower.project(query_vectors)
-        scores = queries @ embedder.passage_tower.project(passage_vectors).T
-        loss = inverse_cloze_loss(scores)
-        hits = scores.detach().argmax(dim=-1) == torch.arange(len(pairs), device=scores.device)
+        passages = self._group.gather(embedder.passage_tower.project(passage_vectors))
+        scores, first = queries @ passages.T, self._group.rank * len(pairs)
+        loss = inverse_cloze_loss(scores, first)
+        own = first + torch.arange(len(pairs), device=scores.device)
+        hits = scores.detach().argmax(dim=-1) == own
         scalars = {"cloze_loss": float(loss.detach()), "accuracy": float(hits.float().mean())}
         if settings.teacher_share:
             divergence = self._divergence(step)

@@ -5,12 +5,15 @@ of every batch, and gradients are averaged over the group. What depends on the m
 by the first process alone, and it alone writes.
 """
 
+import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 # The others wait while the first one embeds the whole corpus; a launcher ends them if it dies.
@@ -37,6 +40,16 @@ class ProcessGroup:
             torch.distributed.all_reduce(gradient)
             gradient /= self.size
 
+    def gather(self, rows: Float[Tensor, "own dim"]) -> Float[Tensor, "all dim"]:
+        """The rows of all processes in the order of their ranks; each has equally many.
+
+        Gradients go back to the process that the rows came from, summed over all.
+        """
+        if self.size == 1:
+            return rows
+        gathered: Tensor = _Gather.apply(rows, self.rank, self.size)  # type: ignore[no-untyped-call]
+        return gathered
+
     def agree(self, value: int) -> int:
         """What the first process says; the values of the others do not count."""
         if self.size == 1:
@@ -52,6 +65,22 @@ class ProcessGroup:
             torch.distributed.barrier()
 
 
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, rows: Tensor, rank: int, size: int) -> Tensor:
+        context.own = slice(rank * len(rows), (rank + 1) * len(rows))
+        parts = [torch.empty_like(rows) for _ in range(size)]
+        torch.distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        # A copy: what autograd hands out may be shared.
+        total = gradients[0].clone()
+        torch.distributed.all_reduce(total)
+        return total[context.own], None, None
+
+
 def join_group() -> ProcessGroup:
     """Join the group that a launcher announced in the environment, or stay alone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -63,4 +92,6 @@ def join_group() -> ProcessGroup:
             backend = "nccl"
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.distributed.init_process_group(backend, timeout=_PATIENCE)
+        # Threads of the group that still run when the interpreter ends would abort it.
+        atexit.register(torch.distributed.destroy_process_group)
     return ProcessGroup(torch.distributed.get_rank(), size)

@@ -28,8 +28,14 @@ from realm.models.checkpoint import (
 )
 from realm.models.precision import choose_precision, default_device, precision_name
 from realm.training.distributed import ProcessGroup, join_group
-from realm.training.optim import Optimizer, OptimSettings, rate_factor
-from realm.training.state import Journal, checkpoint_path, latest_checkpoint, prune
+from realm.training.optim import Optimizer, OptimSettings, scheduled_factor
+from realm.training.state import (
+    Journal,
+    best_step,
+    checkpoint_path,
+    latest_checkpoint,
+    prune,
+)
 
 Scalars = dict[str, float]
 
@@ -42,6 +48,9 @@ class LoopSettings(Settings):
     log_every: int = Field(default=10, ge=1)
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    recompute: bool = False
+    """Run each part of a batch a second time in the backward pass instead of keeping what it
+    needs: a third more time, and memory for one part (`token_budget`) whatever the batch."""
     optim: OptimSettings = OptimSettings()
 
 
@@ -82,6 +91,8 @@ class Training:
     """How many of the newest checkpoints stay."""
     keep_every: int | None = None
     """The newest checkpoint at a multiple of this many steps stays as well."""
+    best_by: str | None = None
+    """The checkpoint at which this measured scalar was greatest stays as well."""
 
     def run(self, hooks: Hooks = Hooks()) -> Path:
         """Train to the last step, from the newest checkpoint if there is one; return the last."""
@@ -99,6 +110,7 @@ class Training:
         model.to(default_device(), self._precision())
         begin = self._resume(optimizer)
         model.modules().train()
+        model.recompute(settings.recompute)
         is_new = latest_checkpoint(self.folder) is None
         self.group.wait()  # nobody saves before everybody has looked
         file, is_first = self.folder / "metrics.jsonl", self.group.is_first
@@ -117,8 +129,7 @@ class Training:
         torch.manual_seed(self.settings.seed * 1_000_003 + step * 1009 + self.group.rank)
         loss, scalars = self.objective.loss(step)
         loss.backward()
-        share = self.settings.optim.warmup_share
-        factor = rate_factor(step, self.settings.num_steps, share)
+        factor = scheduled_factor(step, self.settings.num_steps, self.settings.optim)
         norm = optimizer.step(factor, self.group)
         row = {
             "loss": float(loss.detach()),
@@ -142,7 +153,9 @@ class Training:
                 path, self.objective.model, step=step, inputs=self.inputs,
                 weights={**self._resting, **optimizer.masters}, extra=optimizer.state(),
             )  # fmt: skip
-            prune(path.parent, keep=self.keep, every=self.keep_every)
+            best = None if self.best_by is None else best_step(self.folder, self.best_by)
+            kept = () if best is None else (best,)
+            prune(path.parent, keep=self.keep, every=self.keep_every, protected=kept)
         self.group.wait()
         if hooks.after_save:
             hooks.after_save(step)

@@ -1,10 +1,12 @@
 """How do gradients move the weights?
 
-AdamW with linear warm-up and decay. Where a model computes in half precision, the optimiser
+AdamW with linear warm-up and decay; with BERT's own optimiser and schedule, those of the released
+code, as settings. Where a model computes in half precision, the optimiser
 keeps masters in single precision: an update is often smaller than the last bit of a bfloat16.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +24,18 @@ class OptimSettings(Settings):
     learning_rate: float = 3e-5
     embedder_learning_rate: float | None = None
     """Rate of the retriever's half; `None` is the same as the reader's."""
+    schedule: Literal["linear", "bert"] = "linear"
+    """`bert` is the released code's: its warm-up has a length of its own, and the decay is counted
+    from step 0, so that the rate falls a little at once when the warm-up ends."""
     warmup_share: float = 0.1
-    """Share of the steps over which the rate rises from zero."""
+    """Share of the steps over which the rate rises from zero; `schedule=bert` has its own."""
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-6
+    bias_correction: bool = True
+    """Whether the moments are corrected for having started at zero; BERT's optimiser goes
+    without, so that its first steps are up to three times as long."""
 
 
 class Optimizer:
@@ -43,11 +51,13 @@ class Optimizer:
         self.masters = {
             name: parameter.detach().float().clone() for name, parameter in self.parameters.items()
         }
-        self._adam = torch.optim.AdamW(
-            [self._group(name) for name in self.masters],
-            lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon,
-            fused=True,
-        )  # fmt: skip
+        groups = [self._group(name) for name in self.masters]
+        common: dict[str, Any] = {"betas": settings.betas, "eps": settings.epsilon}
+        self._adam = (
+            torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True, **common)
+            if settings.bias_correction
+            else BertAdam(groups, common)
+        )
 
     def step(self, factor: float, group: ProcessGroup) -> float:
         """Apply the gathered gradients at `factor` of the full rate; return their norm."""
@@ -98,6 +108,49 @@ class Optimizer:
             "full_rate": rate,
             "weight_decay": settings.weight_decay if is_decayed else 0.0,
         }
+
+
+class BertAdam(torch.optim.Optimizer):
+    """Adam with decoupled decay and without bias correction, as BERT was trained.
+
+    m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2,   w = w - rate (m / (sqrt v + eps) + decay w)
+    """
+
+    def __init__(self, groups: Sequence[dict[str, Any]], defaults: dict[str, Any]) -> None:
+        super().__init__(groups, {"lr": 0.0, **defaults})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, group)
+
+    def _move(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        state, gradient = self.state[parameter], parameter.grad
+        assert gradient is not None
+        if not state:
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        first, second = state["exp_avg"], state["exp_avg_sq"]
+        first.lerp_(gradient, 1 - group["betas"][0])
+        second.mul_(group["betas"][1]).addcmul_(gradient, gradient, value=1 - group["betas"][1])
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.addcdiv_(first, second.sqrt().add_(group["eps"]), value=-group["lr"])
+
+
+def scheduled_factor(step: int, num_steps: int, settings: OptimSettings) -> float:
+    """The share of the full rate that a step of a training moves at."""
+    if settings.schedule == "bert":
+        return bert_rate_factor(step, num_steps)
+    return rate_factor(step, num_steps, settings.warmup_share)
+
+
+def bert_rate_factor(step: int, num_steps: int) -> float:
+    """The released code's schedule: a tenth of the steps warms up, at least 100, at most 10,000."""
+    warmup = min(10_000, max(100, num_steps // 10))
+    return step / warmup if step < warmup else max(0.0, 1 - step / num_steps)
 
 
 def rate_factor(step: int, num_steps: int, warmup_share: float) -> float:

@@ -7,11 +7,13 @@ depended on the moment they were made: they stand in a journal, and a resumed ru
 
 import json
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from realm.artifact import is_finished, remove_artifact
+from realm.metric_log import read_metrics
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -33,20 +35,40 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return checkpoint_path(folder, steps[-1]) if steps else None
 
 
+def best_step(folder: Path, scalar: str) -> int | None:
+    """The step at which a scalar that is measured beside checkpoints was greatest, the first such.
+
+    The log is cut where a resumed training begins, so that it says the same of any past step.
+    """
+    rows = read_metrics(folder / "metrics.jsonl")
+    measured = [(row[scalar], -row["step"]) for row in rows if row.get(scalar) is not None]
+    return -max(measured)[1] if measured else None
+
+
+def best_checkpoint(folder: Path, scalar: str) -> Path | None:
+    """The checkpoint at which a scalar was greatest, where a training kept it."""
+    step = best_step(folder, scalar)
+    path = None if step is None else checkpoint_path(folder, step)
+    return path if path is not None and is_finished(path) else None
+
+
 def due_steps(directory: Path, every: int) -> list[int]:
     """Those of the finished artifacts that stand at a multiple of `every` steps, ascending."""
     # Step 0 is what the training was given.
     return [step for step in steps_in(directory) if step > 0 and step % every == 0]
 
 
-def prune(directory: Path, *, keep: int, every: int | None = None) -> None:
+def prune(
+    directory: Path, *, keep: int, every: int | None = None, protected: Collection[int] = ()
+) -> None:
     """Remove all but the newest artifacts of a directory and the newest at a multiple of `every`.
 
-    A checkpoint that another process is to make a snapshot from must outlast its successors.
+    Steps that are `protected` stay as well. A checkpoint that another process is to make a snapshot
+    from must outlast its successors.
     """
     steps = steps_in(directory)
-    protected = [] if every is None else due_steps(directory, every)[-1:]
-    for step in sorted({*steps[:-keep]} - {*protected}):
+    due = [] if every is None else due_steps(directory, every)[-1:]
+    for step in sorted({*steps[:-keep]} - {*due, *protected}):
         remove_artifact(directory / f"step-{step:09d}")
 
 

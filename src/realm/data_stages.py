@@ -1,0 +1,73 @@
+"""How do documents become passages, spans and an index of their words, in a run directory?
+
+Each result is opened if it is there and made otherwise; `stages.Run` goes on from here.
+"""
+
+from typing import Self
+
+from realm.artifact import is_finished
+from realm.corpus.store import PassageStore, build_corpus
+from realm.errors import SettingError
+from realm.experiment import expand
+from realm.models.checkpoint import check_lengths
+from realm.models.trunk import locate_trunk
+from realm.retrieval.lexical import LexicalIndex, build_lexical_index
+from realm.run_folder import RunFolder
+from realm.spans.annotate import SpanStore, annotate
+
+
+class DataRun(RunFolder):
+    """One run directory, as far as its data goes."""
+
+    def corpus(self) -> PassageStore:
+        """The passages of the documents."""
+        path = self.path / "corpus"
+        if is_finished(path):
+            return PassageStore.open(path)
+        if not self.experiment.sources:
+            raise SettingError("no documents: name them with `realm corpus SOURCE... --run RUN`")
+        check_lengths(
+            self.experiment.embedder, self.experiment.reader, self.experiment.packing_settings
+        )
+        sources = [expand(source) for source in self.experiment.sources]
+        tokenizer = locate_trunk(self.experiment.embedder.trunk) / "tokenizer.json"
+        with self._stage("corpus", "documents", None) as advance:
+            return build_corpus(
+                sources, path, tokenizer_file=tokenizer, settings=self.experiment.corpus,
+                on_progress=lambda documents, made: advance(documents, f"{made:,} passages"),
+            )  # fmt: skip
+
+    def spans(self) -> SpanStore:
+        """The salient spans of the passages."""
+        path = self.path / "spans"
+        store = self.corpus()
+        if self._is_made(path, store):
+            return SpanStore.open(path)
+        with self._stage("spans", "passages tagged", len(store)) as advance:
+            return annotate(
+                store,
+                path,
+                settings=self.experiment.spans,
+                on_progress=lambda done: advance(done, ""),
+            )
+
+    def queries(self) -> Self:
+        """The run whose documents pre-training's queries come from: this one, or one within it."""
+        sources = self.experiment.pretrain_sources
+        if not sources:
+            return self
+        changes = {"sources": sources, "pretrain_sources": ()}
+        experiment = self.experiment.model_copy(update=changes)
+        return type(self)(self.path / "queries", experiment, self._progress)
+
+    def lexical(self) -> LexicalIndex:
+        """The BM25 index of the passages."""
+        path = self.path / "lexical"
+        store = self.corpus()
+        if self._is_made(path, store):
+            return LexicalIndex.open(path)
+        with self._stage("lexical", "passages for BM25", len(store)) as advance:
+            return build_lexical_index(
+                store, path, settings=self.experiment.lexical,
+                on_progress=lambda done: advance(done, ""),
+            )  # fmt: skip
