@@ -35,6 +35,7 @@ class PackingChoices(Settings):
     """What a recipe may choose of the packing; the passage length is the corpus's own."""
 
     query_tokens: int = Field(default=64, ge=8)
+    joint_tokens: int | None = Field(default=None, ge=16)
     title_in_joint: bool = True
     segments: str = Field(default="single", pattern="^(single|separate)$")
 
