@@ -121,6 +121,8 @@ class Run(RunFolder):
         """The embedder after the inverse cloze task."""
         settings = self.experiment.warm_start.embedder
         folder, first = self.path / "warm-start" / "embedder", self.start()
+        if settings.loop.num_steps == 0:
+            return first
         inputs = self._inputs(first, settings)
 
         def objective() -> Objective:
@@ -165,6 +167,9 @@ class Run(RunFolder):
         """Retriever and reader, pre-trained together."""
         settings, folder = self.experiment.pretrain, self.path / "pretrain"
         first = self.warm_start()
+        if settings.loop.num_steps == 0:
+            return first
+        self.require("query embedder", "passage embedder", "reader", "masked head")
         inputs = self._inputs(first, settings)
         last = self._finished(folder, settings.loop, inputs)
         if last is not None:
@@ -181,6 +186,9 @@ class Run(RunFolder):
     def finetune(self) -> Path:
         """The reader and the query side, fine-tuned on questions; the index stays as it is."""
         settings, folder = self.experiment.finetune, self.path / "finetune"
+        self.require("query embedder", "reader")
+        if settings.objective.null_passage:
+            self.require("passage embedder")  # it embeds the null passage
         first, snapshot = self.pretrain(), self.snapshot("pretrain")
         inputs = {
             **self._inputs(first, settings),
@@ -203,7 +211,7 @@ class Run(RunFolder):
 
     def snapshot(self, name: str) -> Snapshot:
         """All passages as that checkpoint's embedder sees them; fine-tuning leaves them as is."""
-        name = "pretrain" if name == "finetune" else name
+        name = self._embedded_by(name)
         path = self.path / "index" if name == "pretrain" else self.path / name / "snapshot"
         store, checkpoint = self.corpus(), self.checkpoint(name)
         fingerprint = read_manifest(checkpoint).fingerprint
@@ -211,6 +219,7 @@ class Run(RunFolder):
             snapshot = Snapshot.open(path, store)
             if snapshot.checkpoint == fingerprint:
                 return snapshot
+        self.require("passage embedder")
         model = load_model(checkpoint).to(default_device(), choose_precision("auto"))
         vectors = self._trunk_vectors(model)
         with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
@@ -235,6 +244,14 @@ class Run(RunFolder):
     def answerer(self, name: str = "") -> Answerer:
         """The object that answers, with the furthest checkpoint or the named one."""
         name = name or self.newest_checkpoint()
+        self.require("reader")
+        if name == "start":
+            self.require("span head")
+        return self.searcher(name)
+
+    def searcher(self, name: str) -> Answerer:
+        """The same object for retrieval alone: a run without a reader has it too."""
+        self.require("query embedder")
         experiment = self.experiment
         lexical = self.lexical() if experiment.retrieval.lexical else None
         objective = experiment.finetune.objective

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +253,7 @@ def test_cut_weights_are_refused(tmp_path: Path) -> None:
         folder = broken(tmp_path, name)
         content = (folder / file).read_bytes()
         (folder / file).write_bytes(content[: len(content) // 2])
-        assert "weights in" in refusal(lambda folder=folder: ReleasedFolder.open(str(folder)))
+        assert "weights in" in refusal(partial(ReleasedFolder.open, str(folder)))
 
 
 def test_windows_line_ends_change_nothing() -> None:

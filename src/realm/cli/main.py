@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from realm.cli import ask_command, demo_command, evaluate_commands, info_commands, run_commands
+from realm.cli import (
+    ask_command,
+    demo_command,
+    evaluate_commands,
+    info_commands,
+    released_commands,
+    run_commands,
+)
 from realm.cli.terminal import say
 from realm.errors import RealmError
 
@@ -49,6 +56,7 @@ app.add_typer(evaluate_commands.app, name="evaluate")
 ask_command.add_to(app)
 info_commands.add_to(app)
 demo_command.add_to(app)
+released_commands.add_to(app)
 
 
 def main() -> None:

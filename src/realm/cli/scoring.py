@@ -116,7 +116,7 @@ def lexical_ranking(run: Run, questions: Sequence[Question]) -> np.ndarray:
 
 def model_ranking(run: Run, model: str, questions: Sequence[Question]) -> np.ndarray:
     """The best passages of each question by a checkpoint's embedder alone."""
-    answerer = run.answerer(model)
+    answerer = run.searcher(model)
     answerer.retriever = Retriever(answerer.snapshot.index(run.experiment.index))
     return _rank(
         lambda texts, k: answerer.retrieve(texts, k).numpy(), questions, f"questions to {model}"
@@ -148,7 +148,7 @@ def models_of(run: Run) -> list[str]:
         try:
             run.checkpoint(name)
         except ArtifactError:
-            break
+            continue
         models.append(name)
     if not models:
         raise ArtifactError(f"{run.path} has no checkpoint yet: run `realm pretrain` first")

@@ -7,7 +7,7 @@ holds everything, so what came along is kept as a list of parts.
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,14 @@ from torch import Tensor, nn
 
 from realm.config import Settings, read_settings
 from realm.errors import ResourceError, SourceError
+from realm.models.released_names import (
+    MASKED_HEAD_NAMES,
+    SPAN_ENDS,
+    SPAN_HEAD_NAMES,
+    TOWER_NAMES,
+    TRUNK_NAMES,
+    renamed,
+)
 
 Part = Literal[
     "query embedder", "passage embedder", "reader", "masked head", "span head",
@@ -44,21 +52,6 @@ _UNTUNED = "realm-cc-news-pretrained-openqa"
 _UNTUNED_PLACES: dict[Part, str] = {
     "query embedder": "embedder.", "passage embedder": "embedder.", "reader": "reader.",
 }  # fmt: skip
-
-# Beginnings of names: ours, theirs.
-TOWER_NAMES = {"trunk.": "realm.", "projection.": "cls.dense.", "layer_norm.": "cls.LayerNorm."}
-TRUNK_NAMES = {"trunk.": "realm."}
-MASKED_HEAD_NAMES = {
-    "masked_head.dense.": "cls.predictions.transform.dense.",
-    "masked_head.layer_norm.": "cls.predictions.transform.LayerNorm.",
-    "masked_head.bias": "cls.predictions.bias",
-}
-SPAN_HEAD_NAMES = {
-    "span_head.output.": "qa_outputs.dense_output.",
-    "span_head.layer_norm.": "qa_outputs.layer_normalization.",
-}
-SPAN_ENDS = "qa_outputs.dense_intermediate."
-"""One layer there, whose halves are the projections of a span's first and last wordpiece."""
 
 
 class ReleasedConfiguration(Settings):
@@ -212,14 +205,6 @@ def read_vocabulary(file: Path, size: int) -> Tokenizer:
     )
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     return tokenizer
-
-
-def renamed(module: nn.Module, names: Mapping[str, str]) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters whose names begin as ours, under their released names."""
-    for name, parameter in module.named_parameters():
-        for ours, theirs in names.items():
-            if name.startswith(ours):
-                yield theirs + name.removeprefix(ours), parameter
 
 
 def _copy(module: nn.Module, folder: ReleasedFolder, prefix: str, names: dict[str, str]) -> None:

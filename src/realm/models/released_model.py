@@ -19,6 +19,7 @@ from realm.models.trunk import load_trunk
 
 _MOST_JOINT_TOKENS = 384  # 96 for the query and 288 for the passage, where the trunk reads so many
 _QUERY_SHARE = 4
+_TOWERS = ("query embedder", "passage embedder")
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,8 @@ def write_trunk_folder(sources: Sources, folder: Path) -> None:
 
 def embedder_settings(sources: Sources, trunk: str) -> EmbedderSettings:
     """As the released code has them."""
-    configuration, parts = sources.first.configuration, sources.by_part
-    towers = [parts.get(part) for part in ("query embedder", "passage embedder")]
-    places = [
-        folder.places[part]
-        for folder, part in zip(towers, ("query embedder", "passage embedder"), strict=True)
-        if folder is not None
-    ]
-    is_shared = None in towers or (towers[0] is towers[1] and len(set(places)) == 1)
+    configuration = sources.first.configuration
+    towers = [(f.path, f.places[p]) for p, f in sources.by_part.items() if p in _TOWERS]
     return EmbedderSettings(
         trunk=trunk,
         pooling="pooler",
@@ -92,7 +87,7 @@ def embedder_settings(sources: Sources, trunk: str) -> EmbedderSettings:
         projection_layer_norm=True,
         normalise=False,
         score_scale=1.0,
-        shared_towers=is_shared,
+        shared_towers=len(set(towers)) < len(_TOWERS),
         dropout=configuration.hidden_dropout_prob,
     )
 
@@ -109,15 +104,21 @@ def reader_settings(sources: Sources, trunk: str) -> ReaderSettings:
 
 
 def packing_settings(sources: Sources) -> PackingSettings:
-    """96 wordpieces of query and 288 of passage; a pair with a question as long as the reader's."""
+    """96 wordpieces of query and 288 of passage, as in pre-training, where the trunk reads so many.
+
+    A model that answers reads pairs of 320, of which the question leaves the rest to the passage.
+    """
     configuration = sources.first.configuration
-    joint = min(configuration.max_position_embeddings, _MOST_JOINT_TOKENS)
-    query = joint // _QUERY_SHARE
-    answers_questions = "span head" in sources
+    limit = min(configuration.max_position_embeddings, _MOST_JOINT_TOKENS)
+    query, joint = limit // _QUERY_SHARE, None
+    passage = limit - query
+    if "span head" in sources:
+        joint = configuration.reader_seq_len
+        query = joint // 2  # longer ones would be cut together with the passage
     return PackingSettings(
         query_tokens=query,
-        passage_tokens=joint - query,
-        joint_tokens=configuration.reader_seq_len if answers_questions else None,
+        passage_tokens=passage,
+        joint_tokens=joint,
         title_in_joint=False,
         segments="separate",
     )
