@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from realm.artifact import verify
 from realm.corpus.block_records import write_block_records
+from realm.examples.packing import Packer
 from realm.examples.question import Question
 from realm.index.snapshot import IndexSettings
-from realm.models.checkpoint import load_model, unique_parameters
+from realm.models.checkpoint import load_model, save_checkpoint, unique_parameters
 from realm.models.embedder import evaluating
 from realm.models.reader import read, span_scores
 from realm.openqa.objective import OpenQaObjective, embed_questions, question_ids, read_passages
@@ -211,6 +212,13 @@ def test_trunks_go_out_for_auto_model(whole: Path, tmp_path: Path) -> None:
 def test_a_model_of_another_shape_is_not_exported(imported: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(imported, run)
+    path = run / "start" / "checkpoint"
+    model = load_model(path)
+    settings = model.packer.settings.model_copy(update={"title_in_joint": True})
+    model.packer = Packer(model.tokenizer, settings)
+    save_checkpoint(path, model, step=0, inputs={})
+    message = error_of(realm("export", tmp_path / "out", "--run", run))
+    assert "packing.title_in_joint=false" in message
     result = realm("export", tmp_path / "out", "--run", run, "--format", "onnx")
     assert "--format onnx" in error_of(result)
     assert "is there already" in error_of(realm("export", tmp_path, "--run", run))
@@ -242,6 +250,7 @@ def test_sources_that_are_none_are_refused(
     run = tmp_path / "run"
     assert "is a run already" in error_of(realm("import", RELEASED / "reader", "--run", imported))
     assert "no REALM checkpoint" in error_of(realm("import", trunk_folder, "--run", run))
+    assert "neither a folder nor" in error_of(realm("import", "google/nothing", "--run", run))
     beside = ("--passage-embedder", RELEASED / "reader")
     message = error_of(realm("import", RELEASED / "openqa", "--run", run, *beside))
     assert "holds no passage embedder" in message
