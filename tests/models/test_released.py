@@ -119,6 +119,16 @@ def test_embeddings_and_scores(build: Build, outputs: dict[str, Tensor], name: s
         close(relevance(model), outputs["relevance"])
 
 
+def test_a_scorer_with_the_same_weights_twice_has_one_tower(tmp_path: Path) -> None:
+    folder = broken(tmp_path, "scorer")
+    file = folder / "pytorch_model.bin"
+    tensors = torch.load(file, weights_only=True)
+    for name in [name for name in tensors if name.startswith("query_embedder.")]:
+        tensors[name] = tensors[name.removeprefix("query_")]
+    torch.save(tensors, file)
+    assert build_from(folder, tmp_path).embedder.has_shared_towers
+
+
 def test_masked_log_probabilities(build: Build, outputs: dict[str, Tensor]) -> None:
     model = build("encoder")
     groups = read(model.reader, joints(model), packer=model.packer, token_budget=4096)

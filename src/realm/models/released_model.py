@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from realm.errors import SettingError, SourceError
 from realm.examples.packing import Packer, PackingSettings
 from realm.models.checkpoint import Model
@@ -79,7 +81,6 @@ def write_trunk_folder(sources: Sources, folder: Path) -> None:
 def embedder_settings(sources: Sources, trunk: str) -> EmbedderSettings:
     """As the released code has them."""
     configuration = sources.first.configuration
-    towers = [(f.path, f.places[p]) for p, f in sources.by_part.items() if p in _TOWERS]
     return EmbedderSettings(
         trunk=trunk,
         pooling="pooler",
@@ -87,7 +88,7 @@ def embedder_settings(sources: Sources, trunk: str) -> EmbedderSettings:
         projection_layer_norm=True,
         normalise=False,
         score_scale=1.0,
-        shared_towers=len(set(towers)) < len(_TOWERS),
+        shared_towers=_has_one_tower(sources),
         dropout=configuration.hidden_dropout_prob,
     )
 
@@ -150,6 +151,22 @@ def build_model(sources: Sources, trunk: Path) -> Model:
     tokenizer = sources.first.read_tokenizer()
     packer = Packer(tokenizer, packing_settings(sources))
     return Model(Embedder(query_tower, passage_tower), made, packer, tokenizer)
+
+
+def _has_one_tower(sources: Sources) -> bool:
+    """Whether a side is missing, or both have the same weights, as in the released scorer."""
+    towers = []
+    for part, folder in sources.by_part.items():
+        if part in _TOWERS:
+            prefix = folder.places[part]
+            own = {
+                n.removeprefix(prefix): t for n, t in folder.tensors.items() if n.startswith(prefix)
+            }
+            towers.append(own)
+    if len(towers) < len(_TOWERS):
+        return True
+    first, second = towers
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
 
 
 def _check_alike(first: ReleasedFolder, other: ReleasedFolder) -> None:
