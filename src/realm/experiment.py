@@ -38,6 +38,7 @@ class PackingChoices(Settings):
 
     query_tokens: int = Field(default=64, ge=8)
     title_in_passage: bool = True
+    joint_tokens: int | None = Field(default=None, ge=16)
     title_in_joint: bool = True
     segments: str = Field(default="single", pattern="^(single|separate)$")
 

@@ -16,6 +16,7 @@ from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, SettingError
 from realm.examples.question import Question, read_questions
 from realm.experiment import BEST_FINETUNED_BY, Experiment, expand
+from realm.models.released import Part
 from realm.pretraining.run import BEST_BY as BEST_PRETRAINED_BY
 from realm.progress import Advance, Progress, no_progress
 from realm.stopwatch import measured
@@ -24,7 +25,19 @@ from realm.training.state import best_checkpoint, latest_checkpoint
 CHECKPOINTS = ("start", "warm-start", "pretrain", "finetune")
 TAKEN_FROM = "taken-from"
 """Input of a checkpoint that was not trained in its run: the fingerprint of where it is from."""
+IMPORT = "import"
 _RECIPE = "recipe.json"
+_EMBEDDER = "google/realm-cc-news-pretrained-embedder"
+WHERE_FROM: dict[Part, str] = {
+    "query embedder": f"import an embedder beside it ({_EMBEDDER})",
+    "passage embedder": f"import it again with --passage-embedder {_EMBEDDER}",
+    "reader": "import a reader beside it (google/realm-cc-news-pretrained-encoder)",
+    "masked head": "import google/realm-cc-news-pretrained-encoder instead of its reader",
+    "span head": "train one with `realm finetune`, or import google/realm-orqa-nq-openqa",
+    "passage embeddings": "embed the passages with `realm index`",
+    "passages": "name documents with `realm corpus`",
+}
+"""What to do about a part that an imported run lacks."""
 
 
 class RunFolder:
@@ -104,6 +117,20 @@ class RunFolder:
             folder, loop = "warm-start/embedder", warm.embedder.loop
         return self.path / folder, loop.num_steps
 
+    def _embedded_by(self, name: str) -> str:
+        """The checkpoint whose passage embedder is that of the named one.
+
+        Fine-tuning leaves it as it is, and so does a stage of no steps.
+        """
+        warm, pretrain = self.experiment.warm_start, self.experiment.pretrain
+        if name == "finetune":
+            name = self.experiment.finetune.retriever_from
+        if name == "pretrain" and pretrain.loop.num_steps == 0:
+            name = "warm-start"
+        if name == "warm-start" and warm.embedder.loop.num_steps == warm.reader.loop.num_steps == 0:
+            name = "start"
+        return name
+
     def newest_checkpoint(self) -> str:
         """The name of the furthest stage that is finished."""
         for name in reversed(CHECKPOINTS):
@@ -150,9 +177,27 @@ class RunFolder:
         """Whether an artifact is there; one that was made from another corpus is refused."""
         if not is_finished(path):
             return False
-        if read_manifest(path).inputs["corpus"] != store.fingerprint:
+        # An imported model was made from no corpus of ours.
+        if read_manifest(path).inputs.get("corpus", store.fingerprint) != store.fingerprint:
             raise ArtifactError(f"{path} was made from another corpus: delete it")
         return True
+
+    def require(self, *parts: Part) -> None:
+        """Make sure that an imported run has these parts; one that was trained here has all.
+
+        Raises:
+            ArtifactError: one is missing; the message says where it comes from.
+        """
+        imported = self.path / IMPORT
+        if not is_finished(imported):
+            return
+        facts = read_manifest(imported).settings
+        for part in parts:
+            if part not in facts["parts"]:
+                raise ArtifactError(
+                    f"{self.path} was imported from {', '.join(facts['sources'])}, which has no "
+                    f"{part}: {WHERE_FROM[part]}"
+                )
 
     @contextmanager
     def _stage(self, name: str, title: str, total: int | None) -> Iterator[Advance]:

@@ -75,6 +75,8 @@ class Run(DataRun):
         """The embedder after the inverse cloze task."""
         settings = self.experiment.warm_start.embedder
         folder, first = self.path / "warm-start" / "embedder", self.start()
+        if settings.loop.num_steps == 0:
+            return first
         inputs = self._inputs(first, settings)
 
         def objective() -> Objective:
@@ -125,6 +127,9 @@ class Run(DataRun):
         if taken is not None:
             return taken
         first, queries = self.warm_start(), self.queries()
+        if settings.loop.num_steps == 0:
+            return first
+        self.require("query embedder", "passage embedder", "reader", "masked head")
         inputs = self._inputs(first, settings)
         if queries is not self:
             inputs["queries"] = queries.corpus().fingerprint
@@ -146,8 +151,10 @@ class Run(DataRun):
         taken = self.taken("finetune")
         if taken is not None:
             return taken
-        first = self.pretrain()
-        snapshot = self.snapshot("finetune")
+        self.require("query embedder", "reader")
+        if settings.objective.null_passage:
+            self.require("passage embedder")  # it embeds the null passage
+        first, snapshot = self.pretrain(), self.snapshot("finetune")
         inputs = {
             **self._inputs(first, settings),
             "snapshot": snapshot.manifest.fingerprint,
@@ -195,7 +202,7 @@ class Run(DataRun):
 
     def snapshot(self, name: str) -> Snapshot:
         """All passages as that checkpoint's embedder sees them; fine-tuning leaves them as is."""
-        name = self.experiment.finetune.retriever_from if name == "finetune" else name
+        name = self._embedded_by(name)
         path = self.path / "index" if name == "pretrain" else self.path / name / "snapshot"
         store, checkpoint = self.corpus(), self.checkpoint(name)
         fingerprint = read_manifest(checkpoint).fingerprint
@@ -203,6 +210,7 @@ class Run(DataRun):
             snapshot = Snapshot.open(path, store)
             if snapshot.checkpoint == fingerprint:
                 return snapshot
+        self.require("passage embedder")
         model = load_model(checkpoint).to(default_device(), choose_precision("auto"))
         vectors = self._trunk_vectors()
         with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
@@ -228,6 +236,14 @@ class Run(DataRun):
     def answerer(self, name: str = "") -> Answerer:
         """The object that answers, with the furthest checkpoint or the named one."""
         name = name or self.newest_checkpoint()
+        self.require("reader")
+        if name == "start":
+            self.require("span head")
+        return self.searcher(name)
+
+    def searcher(self, name: str) -> Answerer:
+        """The same object for retrieval alone: a run without a reader has it too."""
+        self.require("query embedder")
         settings, lexical = self._answering(name)
         return open_answerer(
             self.checkpoint(name), self.corpus(), self.snapshot(name),

@@ -72,7 +72,7 @@ def test_the_manifest_tells_what_was_made(two: PassageStore, tokenizer_file: Pat
         "num_passages": 3,
         "num_tokens": 18,
     }
-    assert manifest.settings == {"passage_tokens": 16, "language": "en"}
+    assert manifest.settings == {"passage_tokens": 16, "language": "en", "cut": "sentences"}
     assert list(manifest.inputs) == ["source 0: two.jsonl", "tokenizer"]
     assert verify(two.path) == len(columns.file_names()) + 1
     assert list(two.path.parent.glob(".corpus*")) == []

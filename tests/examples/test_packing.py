@@ -54,6 +54,14 @@ def test_a_joint_shows_the_body_alone() -> None:
     assert facts(packed) == ([CLS, 10, 11, 12, SEP, *range(30, 37), SEP], 5, 5, 12)
 
 
+def test_a_joint_with_a_length_of_its_own_leaves_the_body_what_the_query_does_not_take() -> None:
+    packer = make_packer(joint_tokens=10)
+    packed = packer.joint(ids(10), ids(), np.arange(30, 50))
+    assert facts(packed) == ([CLS, 10, SEP, *range(30, 36), SEP], 3, 3, 9)
+    packed = packer.joint(ids(10, 11, 12), ids(), np.arange(30, 50))
+    assert facts(packed) == ([CLS, 10, 11, 12, SEP, *range(30, 34), SEP], 5, 5, 9)
+
+
 def test_a_joint_with_its_title() -> None:
     packer = make_packer(title_in_joint=True)
     packed = packer.joint(ids(10, 11), ids(20), ids(30, 31))

@@ -53,6 +53,7 @@ def info(
     left_out = examples_left_out(run)
     if left_out:
         show_table("Examples of pre-training", ("what became of them", "number"), left_out)
+    show_import(run)
     rows = [
         [stage, duration(facts["seconds"]), f"{facts['peak_megabytes']:,} MB"]
         for stage, facts in total_by_stage(run / "stages.jsonl").items()
@@ -65,6 +66,21 @@ def info(
                 num_files += verify(path)
                 advance(done, path.name)
         typer.echo(f"all {num_files} files agree with their checksums")
+
+
+def show_import(run: Path) -> None:
+    """What an imported run brought along, and which commands that is enough for."""
+    from realm.artifact import is_finished
+    from realm.importing import NEEDED, lacking
+    from realm.run_folder import IMPORT, WHERE_FROM
+
+    if not is_finished(run / IMPORT):
+        return
+    parts = read_manifest(run / IMPORT).settings["parts"]
+    rows = [[part, parts.get(part, "missing: " + hint)] for part, hint in WHERE_FROM.items()]
+    show_table("Imported parts", ("part", "from"), rows, num_names=2)
+    rows = [[use, ", ".join(lacking(parts, use)) or "nothing"] for use in NEEDED]
+    show_table("What they are enough for", ("command", "lacks"), rows, num_names=2)
 
 
 def _check_is_run(path: Path) -> None:

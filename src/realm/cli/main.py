@@ -16,6 +16,7 @@ from realm.cli import (
     demo_command,
     evaluate_commands,
     info_commands,
+    released_commands,
     run_commands,
     spans_commands,
 )
@@ -59,6 +60,7 @@ ask_command.add_to(app)
 analysis_commands.add_to(app)
 info_commands.add_to(app)
 demo_command.add_to(app)
+released_commands.add_to(app)
 
 
 def main() -> None:

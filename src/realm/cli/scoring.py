@@ -116,7 +116,7 @@ def lexical_ranking(run: Run, questions: Sequence[Question]) -> np.ndarray:
 
 def model_ranking(run: Run, model: str, questions: Sequence[Question]) -> np.ndarray:
     """The best passages of each question by a checkpoint's embedder alone."""
-    answerer = run.answerer(model)
+    answerer = run.searcher(model)
     answerer.retriever = Retriever(answerer.snapshot.index(run.experiment.index))
     return _rank(
         lambda texts, k: answerer.retrieve(texts, k).numpy(), questions, f"questions to {model}"

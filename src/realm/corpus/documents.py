@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import zstandard
 
-from realm.corpus import files, tables, wikipedia, wikitext
+from realm.corpus import block_records, files, tables, wikipedia, wikitext
 from realm.errors import SourceError
 
 HUB = "hub:"
@@ -67,6 +67,11 @@ def read_pages(sources: Sequence[str | Path]) -> Iterator[Page]:
     seen: set[str] = set()
     for source in sources:
         num_before = len(seen)
+        if _is_block_records(source):
+            # Their ids are numbers: 13 million of them are not kept to be compared.
+            seen.add(Path(source).name)
+            yield from _read_block_records(Path(source))
+            continue
         for page in _read_source(source):
             document_id = page.page_id if isinstance(page, wikipedia.Article) else page.document_id
             if document_id in seen:
@@ -129,10 +134,20 @@ def _read_source(source: str | Path) -> Iterator[Page]:
             raise SourceError(f"{path} is not a complete MediaWiki dump ({error})") from error
 
 
+def _is_block_records(source: str | Path) -> bool:
+    return Path(source).suffix == block_records.SUFFIX and Path(source).is_file()
+
+
+def _read_block_records(path: Path) -> Iterator[Document]:
+    """Texts without titles; they were cut before, so each of them is a document of its own."""
+    for number, text in enumerate(block_records.read_block_records(path)):
+        yield _document(f"{path.name}:{number}", "", text)
+
+
 def _files(path: Path) -> list[tuple[str, Path]]:
     """The readable files at a path, each with its id as a document."""
     if path.is_file():
-        if _suffixes(path)[0] not in KNOWN_SUFFIXES:
+        if _suffixes(path)[0] not in KNOWN_SUFFIXES and not _is_block_records(path):
             known = " ".join(KNOWN_SUFFIXES)
             raise SourceError(
                 f"{path} is of an unknown kind: known are {known}, some also compressed"

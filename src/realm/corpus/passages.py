@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,9 @@ class CorpusSettings(Settings):
     """Length of the whole input, [CLS] title [SEP] body [SEP], in wordpieces."""
     language: str = "en"
     """Language whose abbreviations the sentence splitter knows, as an ISO 639-1 code."""
+    cut: Literal["sentences", "documents"] = "sentences"
+    """`documents` makes one passage of every document, for texts that were cut before: row by row
+    they stay what they were. Encoders read as much of one as they have room for."""
     num_workers: int = Field(default=0, ge=0)
     """Processes that cut passages; 0 means one for each core. The result does not depend on it."""
 
@@ -131,8 +135,11 @@ def cut_documents(
     titles = tokenizer.encode_batch(
         [normalise(document.title).text for document in documents], add_special_tokens=False
     )
-    texts = [normalise(document.text) for document in documents]
-    bounds = [_sentence_bounds(document.text, settings.language) for document in documents]
+    is_whole = settings.cut == "documents"
+    limit = MAX_PASSAGE_CHARACTERS if is_whole else None
+    sources = [document.text[:limit] for document in documents]
+    texts = [normalise(source) for source in sources]
+    bounds = [_sentence_bounds(source, settings.language) for source in sources]
     sentences = [
         text.text[start:end]
         for text, pairs in zip(texts, bounds, strict=True)
@@ -143,9 +150,17 @@ def cut_documents(
     for title, text, pairs in zip(titles, texts, bounds, strict=True):
         title_ids = np.array(title.ids[: settings.passage_tokens // 3], dtype=np.int64)
         budget = settings.passage_tokens - NUM_SPECIAL_TOKENS - len(title_ids)
-        passages = _cut_text(text, pairs, [next(encodings) for _ in pairs], budget)
+        own = [next(encodings) for _ in pairs]
+        passages = _cut_text(text, pairs, own, MAX_PASSAGE_CHARACTERS if is_whole else budget)
+        if is_whole and not passages:
+            passages = [_passage_of_nothing()]
         cuts.append(DocumentCut(title_ids, passages))
     return cuts
+
+
+def _passage_of_nothing() -> PassageCut:
+    none = np.empty(0, dtype=np.int64)
+    return PassageCut(0, 0, "", none, none, none, np.zeros(1, dtype=np.int64))
 
 
 def _sentence_bounds(text: str, language: str) -> list[tuple[int, int]]:

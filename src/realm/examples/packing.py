@@ -34,6 +34,9 @@ class PackingSettings(Settings):
     """Longest packed passage; the cut of the corpus."""
     title_in_passage: bool = True
     """Whether the embedder sees the title before the body; without it the title is empty."""
+    joint_tokens: int | None = None
+    """Longest pair, in which the body takes what the query leaves (320 when the released models
+    answer questions); `None` gives the body the same room beside every query."""
     title_in_joint: bool = False
     """Whether the reader sees the title before the body; the paper's code shows the body alone."""
     segments: Literal["separate", "single"] = "separate"
@@ -102,8 +105,10 @@ class Packer:
         """Pack a query with a passage for the reader; positions of the query never depend on it."""
         query, title = query[: self.max_query_body], title[: self.settings.passage_tokens - 3]
         shown = np.concatenate((title, [self.sep_id])) if self._shows(title) else _NO_TOKENS
-        body = body[: self.settings.passage_tokens - 2 - len(shown)]
         head = np.concatenate(([self.cls_id], query, [self.sep_id]))
+        limit = self.settings.joint_tokens
+        room = self.settings.passage_tokens - 1 if limit is None else limit - len(head)
+        body = body[: max(room - 1 - len(shown), 0)]
         ids = np.concatenate((head, shown, body, [self.sep_id]))
         start = len(head) + len(shown)
         return Packed(ids, self._segment(len(head), len(ids)), start, start + len(body))

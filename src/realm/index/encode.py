@@ -72,15 +72,16 @@ def write_rows(
     blocks: Iterable[Float[Tensor, "block width"]],
     num_rows: int,
     *,
+    dtype: type[np.floating[Any]] = np.float16,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write blocks of vectors as one array in half width; `on_progress` gets rows done."""
-    rows: np.memmap[Any, np.dtype[np.float16]] | None = None
+    """Write blocks of vectors as one array, in half width as a rule; `on_progress` gets rows."""
+    rows: np.memmap[Any, np.dtype[Any]] | None = None
     done = 0
     for block in blocks:
         if rows is None:
             shape = (num_rows, block.shape[1])
-            rows = np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
+            rows = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
             _take_space(file, rows.offset)
         rows[done : done + len(block)] = block.cpu().numpy()
         done += len(block)

@@ -89,6 +89,31 @@ class Snapshot:
         return ExactIndex(self.embeddings)
 
 
+def keep_embeddings(
+    path: Path,
+    embeddings: Float[Tensor, "passages dim"],
+    null: Float[Tensor, " dim"],
+    store: PassageStore,
+    *,
+    checkpoint: str,
+    on_progress: Callable[[int], None] | None = None,
+) -> Snapshot:
+    """Write embeddings that somebody else made, one for each passage, in their full width.
+
+    The scores of a released model would differ in the second decimal from half-width ones.
+    """
+    settings = {"step": 0, "width": embeddings.shape[1]}
+    inputs = {"corpus": store.fingerprint, "checkpoint": checkpoint}
+    with create_artifact(path, KIND, settings=settings, inputs=inputs) as staging:
+        blocks = (block.float() for block in embeddings.split(_BLOCK))
+        write_rows(
+            staging.path / _ROWS, blocks, len(store), dtype=np.float32, on_progress=on_progress
+        )
+        np.save(staging.path / _NULL, null.numpy())
+        staging.counts["num_passages"] = len(store)
+    return Snapshot.open(path, store)
+
+
 def write_snapshot(
     path: Path,
     model: Model,

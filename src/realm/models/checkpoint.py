@@ -97,7 +97,7 @@ def check_lengths(
     """
     limit = max_positions(locate_trunk(embedder.trunk))
     reader_limit = max_positions(locate_trunk(reader.trunk))
-    joint = packing.query_tokens + packing.passage_tokens
+    joint = packing.joint_tokens or packing.query_tokens + packing.passage_tokens
     if packing.passage_tokens > limit or joint > reader_limit:
         raise SettingError(
             f"packing.query_tokens + corpus.passage_tokens is {joint}, but the trunk reads "

@@ -59,8 +59,9 @@ class Tower(nn.Module):
         hidden = int(trunk.config.hidden_size)  # type: ignore[union-attr, arg-type]
         width = settings.projection_width
         self.projection = nn.Linear(hidden, width) if width else None
+        eps = float(getattr(trunk.config, "layer_norm_eps", 1e-12))
         self.layer_norm = (
-            nn.LayerNorm(width or hidden, eps=1e-12) if settings.projection_layer_norm else None
+            nn.LayerNorm(width or hidden, eps=eps) if settings.projection_layer_norm else None
         )
         self.width = width or hidden
         self.recompute = False

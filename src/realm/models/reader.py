@@ -35,9 +35,12 @@ class ReaderSettings(Settings):
 class MaskedHead(nn.Module):
     """BERT's masked language modelling head; the output embeddings are the trunk's own."""
 
-    def __init__(self, hidden: int, vocab: int, eps: float) -> None:
+    def __init__(self, hidden: int, vocab: int, eps: float, activation: str = "gelu") -> None:
+        from transformers.activations import ACT2FN
+
         super().__init__()
         self.dense = nn.Linear(hidden, hidden)
+        self.activation = ACT2FN[activation]
         self.layer_norm = nn.LayerNorm(hidden, eps=eps)
         self.bias = nn.Parameter(torch.zeros(vocab))
 
@@ -45,7 +48,7 @@ class MaskedHead(nn.Module):
         self, hidden: Float[Tensor, "targets hidden"], embeddings: Float[Tensor, "vocab hidden"]
     ) -> Float[Tensor, "targets vocab"]:
         """Logits over the vocabulary, in single precision."""
-        hidden = self.layer_norm(nn.functional.gelu(self.dense(hidden)))
+        hidden = self.layer_norm(self.activation(self.dense(hidden)))
         return nn.functional.linear(hidden, embeddings, self.bias).float()
 
 
@@ -82,7 +85,8 @@ class Reader(nn.Module):
         self.settings = settings
         config = trunk.config
         hidden, eps = int(config.hidden_size), float(getattr(config, "layer_norm_eps", 1e-12))  # type: ignore[union-attr, arg-type]
-        self.masked_head = MaskedHead(hidden, int(config.vocab_size), eps)  # type: ignore[union-attr, arg-type]
+        activation = str(getattr(config, "hidden_act", "gelu"))  # gelu_new in the released ones
+        self.masked_head = MaskedHead(hidden, int(config.vocab_size), eps, activation)  # type: ignore[union-attr, arg-type]
         self.span_head = SpanHead(hidden, settings.span_width, settings.max_answer_tokens)
         self.recompute = False
         """Whether trunk and heads run again in the backward pass instead of keeping what it

@@ -143,13 +143,15 @@ class Answerer:
                 place % widths,
             )
             row = int(reading.rows[number, passage])
-            if self._splits_word(row, first, first + offset):
+            is_single = self.settings.answers == "single_span"
+            if not is_single and self._splits_word(row, first, first + offset):
                 continue
             answer = self._answer(row, first, first + offset, probability, float(beliefs[passage]))
-            key = normalise_answer(answer.text)
+            key = answer.text.lower() if is_single else normalise_answer(answer.text)
             if key:
                 answers.setdefault(key, answer)
-                totals[key] = totals.get(key, 0.0) + probability
+                added = 0.0 if is_single and key in totals else probability
+                totals[key] = totals.get(key, 0.0) + added
         ranked = sorted(answers, key=lambda key: -totals[key])[:top_k]
         chosen = tuple(_with_probability(answers[key], totals[key]) for key in ranked)
         return Answered(question, chosen, null)

@@ -64,6 +64,9 @@ class OpenQaSettings(Settings):
     unanswered_share: float = 0.1
     """Largest share of training questions of which no retrieved passage holds an answer."""
     token_budget: int = 4096
+    answers: Literal["summed", "single_span"] = "summed"
+    """How spans become answers: summed over all places where the same words stand, without those
+    that begin or end inside a word; or each span for itself, as in the released code."""
 
 
 @dataclass(frozen=True)

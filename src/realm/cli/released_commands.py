@@ -1,0 +1,72 @@
+"""Which commands take released checkpoints in, and give models out for other programs?"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from realm.cli.info_commands import show_import
+from realm.cli.options import ModelOption, RunOption, open_existing
+from realm.cli.terminal import say, show_progress
+from realm.errors import SettingError
+
+_FORMATS = ("transformers-realm", "auto-model")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("import")(import_)
+    app.command("export")(export)
+
+
+def import_(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Folders, or names on the hub, that complete each other."
+        ),
+    ],
+    run: RunOption,
+    passage_embedder: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="What embeds passages beside an openqa folder, for refresh and edits.",
+            show_default=False,
+        ),
+    ] = "",
+) -> None:
+    """Make a run of released REALM checkpoints (google/realm-orqa-nq-openqa and its kind)."""
+    from realm.importing import import_released
+    from realm.run_folder import IMPORT
+
+    import_released(sources, run, passage_embedder=passage_embedder, progress=show_progress)
+    show_import(run)
+    padding = json.loads((run / IMPORT / "config.json").read_text("utf-8"))["pad_token_id"]
+    if padding:
+        say(f"word {padding} is kept from learning: the released config.json calls it padding")
+
+
+def export(
+    run: RunOption,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Where to write.", show_default=False)
+    ],
+    form: Annotated[
+        str, typer.Option("--format", metavar="|".join(_FORMATS), help="For which program.")
+    ] = _FORMATS[0],
+    model: ModelOption = "",
+) -> None:
+    """Write a model for transformers: REALM's own classes (up to 4.56), or any AutoModel."""
+    from realm.cli.scoring import check_model
+    from realm.exporting import export_auto_models, export_transformers_realm
+
+    if form not in _FORMATS:
+        raise SettingError(f"--format {form}: choose one of {', '.join(_FORMATS)}")
+    if folder.exists():
+        raise SettingError(f"{folder} is there already: give another folder")
+    opened = open_existing(run)
+    write = export_transformers_realm if form == _FORMATS[0] else export_auto_models
+    for path in write(opened, check_model(opened, model), folder):
+        typer.echo(path)
