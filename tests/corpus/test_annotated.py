@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from records import example, field, masked, record, varint
 
-from corpus.records import example, field, masked, record, varint
 from realm.corpus.documents import Document, read_documents
 from realm.corpus.passages import CorpusSettings, normalise
 from realm.corpus.store import PassageStore, build_corpus
@@ -17,6 +17,7 @@ from realm.errors import SourceError
 from realm.spans.annotate import annotate
 
 Span = tuple[int, int, str]
+Values = Sequence[int | float | str | bytes]
 
 TEXT = "K\u00e4the Lind founded the mill at Tavil \u2013 in 1871. Nobody \U0001f600 knew of it."
 
@@ -27,20 +28,19 @@ def byte_span(text: str, part: str, label: str = "MISC") -> Span:
     return start, start + len(part.encode()), label
 
 
-def documents(text: str, spans: Sequence[Span], **more: Sequence[str]) -> bytes:
+def documents(text: str, spans: Sequence[Span], **more: Values) -> bytes:
     """A record of the configuration `documents`; `sentences` has all but the first two."""
-    return example(
-        {
-            "sentences/start": [0],
-            "sentences/limit": [len(text.encode())],
-            "spans/start": [start for start, _, _ in spans],
-            "spans/limit": [limit for _, limit, _ in spans],
-            "spans/type": [label for _, _, label in spans] or [b""][:0],
-            "text": [text],
-            "title": ["Mills of T\u00e1vil"],
-            **more,
-        }
-    )
+    features: dict[str, Values] = {
+        "sentences/start": [0],
+        "sentences/limit": [len(text.encode())],
+        "spans/start": [start for start, _, _ in spans],
+        "spans/limit": [limit for _, limit, _ in spans],
+        "spans/type": [label for _, _, label in spans],
+        "text": [text],
+        "title": ["Mills of T\u00e1vil"],
+        **more,
+    }
+    return example(features)
 
 
 SPANS = [
@@ -169,11 +169,11 @@ def test_a_huge_length_with_its_checksum_is_refused() -> None:
         (b"\xff" * 20, "not a tf.train.Example"),
         (b"\x08\x01", "not a tf.train.Example"),
         (example({"title": ["t"]}), "has no text"),
-        (example({"text": [1]}), "has no text"),
+        (example({"text": [1]}), "text is of another type"),
         (example({"text": ["a", "b"]}), "has no text"),
         (example({"text": ["a"]}), "has no spans"),
         (example({"text": [b"\xff"], "spans/start": []}), "not UTF-8"),
-        (documents("abc", [], **{"spans/limit": [1]}), "numbers of .* differ"),  # type: ignore
+        (documents("abc", [], **{"spans/limit": [1]}), "numbers of .* differ"),
         (documents("abc", [(0, 1, "X")], **{"spans/start": ["x"]}), "of another type"),
     ],
 )

@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from realm.cli import ask_command, demo_command, evaluate_commands, info_commands, run_commands
+from realm.cli import (
+    ask_command,
+    demo_command,
+    evaluate_commands,
+    info_commands,
+    questions_command,
+    run_commands,
+)
 from realm.cli.terminal import say
 from realm.errors import RealmError
 
@@ -48,6 +55,7 @@ run_commands.add_to(app)
 app.add_typer(evaluate_commands.app, name="evaluate")
 ask_command.add_to(app)
 info_commands.add_to(app)
+questions_command.add_to(app)
 demo_command.add_to(app)
 
 

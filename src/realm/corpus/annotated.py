@@ -49,14 +49,11 @@ def _spans(features: dict[str, Feature], text: bytes, place: str) -> Iterator[Gi
     if keys is None:
         known = " or ".join(keys[0] for keys in _SPELLINGS)
         raise SourceError(f"{place} has no spans: a feature {known} is needed")
-    starts, limits, types = (features.get(key, []) for key in keys)
-    types = types or [_NO_TYPE.encode()] * len(starts)
+    starts, limits = (_numbers(features, key, place) for key in keys[:2])
+    types = _texts(features, keys[2], place) or [_NO_TYPE.encode()] * len(starts)
     if not len(starts) == len(limits) == len(types):
         raise SourceError(f"{place}: numbers of {', '.join(keys)} differ: replace the file")
-    if not all(map(_is_number, (*starts, *limits))) or any(map(_is_number, types)):
-        raise SourceError(f"{place}: {', '.join(keys)} are of another type: replace the file")
-    characters = _characters(text, starts, limits)
-    for (start, end), label in zip(characters, types, strict=True):
+    for (start, end), label in zip(_characters(text, starts, limits), types, strict=True):
         if start < end:
             yield start, end, _decode(label, place) or _NO_TYPE
 
@@ -73,10 +70,27 @@ def _characters(text: bytes, starts: Sequence[int], limits: Sequence[int]) -> li
 
 
 def _bytes(features: dict[str, Feature], name: str, place: str) -> bytes:
-    values = features.get(name)
-    if not values or len(values) != 1 or not isinstance(values[0], bytes):
+    values = _texts(features, name, place)
+    if len(values) != 1:
         raise SourceError(f"{place} has no {name}: give a file of salient_span_wikipedia")
     return values[0]
+
+
+def _texts(features: dict[str, Feature], name: str, place: str) -> list[bytes]:
+    values = [value for value in features.get(name, []) if isinstance(value, bytes)]
+    _check_number(len(values), features, name, place)
+    return values
+
+
+def _numbers(features: dict[str, Feature], name: str, place: str) -> list[int]:
+    values = [value for value in features.get(name, []) if isinstance(value, int)]
+    _check_number(len(values), features, name, place)
+    return values
+
+
+def _check_number(count: int, features: dict[str, Feature], name: str, place: str) -> None:
+    if count != len(features.get(name, [])):
+        raise SourceError(f"{place}: {name} is of another type: replace the file")
 
 
 def _decode(content: bytes, place: str) -> str:
@@ -84,7 +98,3 @@ def _decode(content: bytes, place: str) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise SourceError(f"{place}: byte {error.start} of a text is not UTF-8") from error
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int)

@@ -181,8 +181,8 @@ def _read_file(path: Path, document_id: str) -> Iterator[Page]:
         elif suffix == ".jsonl":
             yield from (_document(*row) for row in tables.read_json_lines(stream, str(path)))
         elif suffix == _RECORDS:
-            rows = annotated.read_annotated(stream, str(path), document_id)
-            yield from (Document(*row) for row in rows)
+            annotated_rows = annotated.read_annotated(stream, str(path), document_id)
+            yield from (Document(*row) for row in annotated_rows)
         else:
             delimiter = "\t" if suffix == ".tsv" else ","
             rows = tables.read_csv(stream, str(path), delimiter=delimiter)
@@ -203,4 +203,5 @@ def _open(path: Path, compression: str) -> BufferedIOBase:
 def _document(document_id: str, title: str, text: str) -> Document:
     # Half of a surrogate pair, which JSON can spell, is no character that could be stored.
     # One character takes its place, so that offsets stay.
-    return Document(*(_SURROGATE.sub("\ufffd", value) for value in (document_id, title, text)))
+    document_id, title, text = (_SURROGATE.sub("\ufffd", v) for v in (document_id, title, text))
+    return Document(document_id, title, text)
