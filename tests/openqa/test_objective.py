@@ -97,9 +97,8 @@ def test_every_occurrence_counts(
 
 def test_regular_expressions_are_trained_on_like_the_words_that_they_match(make: Make) -> None:
     question = Question(TAVIL.question, (r"\bTav[a-z]l\b", "Atlantis|Thule"), is_regex=True)
-    loss, scalars = make([question]).loss(0)
-    expected_loss, expected = make([TAVIL]).loss(0)
-    assert float(loss) == pytest.approx(float(expected_loss), abs=1e-5)
+    _, scalars = make([question]).loss(0)
+    _, expected = make([TAVIL]).loss(0)
     assert scalars == pytest.approx(expected, abs=1e-5)
     assert scalars["answer_in_beam"] == 1.0
 

@@ -26,8 +26,8 @@ def hits(
     """Whether each ranked passage holds an answer.
 
     Passage by passage, with all the questions that found it, so that its words are normalised
-    once: a question and a passage take about 2 microseconds, 5,000 passages for each of 3,610
-    questions about a minute.
+    once. A question of NQ and a passage take 3 microseconds on one core, a regular expression 50:
+    5,000 passages for each of 3,610 questions are a minute, for CuratedTREC's 694 three.
     """
     result = np.zeros(rows.size, dtype=bool)
     order = np.argsort(rows, axis=None, kind="stable")

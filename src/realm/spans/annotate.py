@@ -48,7 +48,10 @@ class SpanSettings(Settings):
     """How salient spans are found."""
 
     tagger: str = "rules"
-    """`rules`, or the path or name of a token classification model."""
+    """`rules`, or the path or name of a token classification model.
+
+    Documents whose source names its spans keep those, whatever the tagger.
+    """
 
 
 class SpanStore:
