@@ -101,7 +101,7 @@ def test_bytes_become_characters(name: str, tmp_path: Path) -> None:
 
 def test_the_spelling_of_the_original_code(tmp_path: Path) -> None:
     start, limit, label = SPANS[1]
-    features = {
+    features: dict[str, Values] = {
         "uid": ["1234"],
         "title": [""],
         "text": [TEXT],

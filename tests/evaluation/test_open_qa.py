@@ -1,6 +1,7 @@
 """What bounds exact match: the best of several answers, and what the reader could point at."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def answerer(small_model: Model, small_store: PassageStore, small_snapshot: Snap
     class InOrder:
         """Gives every question the first passages of the corpus."""
 
-        def search(self, questions: list[str], vectors: Tensor, k: int) -> Tensor:
+        def search(self, questions: Sequence[str], vectors: Tensor, k: int) -> Tensor:
             return torch.arange(k).repeat(len(questions), 1)
 
     settings = OpenQaSettings(reader_passages=2)
