@@ -52,6 +52,14 @@ BAD_SOURCES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda source: write_text(source / "a.jsonl", '{"id": "1", "title": "", "text": ""}\n'),
         "text",
     ),
+    "cut records": (
+        lambda source: write_text(source / "a.tfrecord", "").write_bytes(bytes(7)),
+        "a.tfrecord, record 1: the file is cut short",
+    ),
+    "damaged records": (
+        lambda source: write_text(source / "a.tfrecord", "").write_bytes(bytes(40)),
+        "a.tfrecord, record 1: damaged",
+    ),
     "no UTF-8": (
         lambda source: write_text(source / "a.txt", "").write_bytes(b"fine\nnot \xff"),
         "line 2",
@@ -75,6 +83,10 @@ BAD_QUESTIONS = {
     '{"question": "Where?"}\n': "line 1",
     QUESTION + '{"question": "Where?", "answer": []}\n': "line 2",
     QUESTION + "where?\n": "line 2",
+    QUESTION
+    + '{"question": "?", "answer": ["(a"], "answer_type": "regex"}\n': "line 2: the regular",
+    '{"version": "1.1", "data": [{"title": "Tavil"}]}': "'paragraphs' is missing",
+    '[{"question": "Where?", "answers": ["Tavil"]}, 7]': "item 2",
 }
 
 

@@ -104,6 +104,9 @@ def test_reports_say_what_was_measured(finished_run: Path) -> None:
     assert expected <= set(open_qa)
     assert {"checkpoint", "snapshot", "data"} <= set(open_qa["fingerprints"])
     assert open_qa["num_questions"] == 4
+    best = open_qa["exact_match_of_best"]
+    assert open_qa["exact_match"] == best["1"] <= best["5"] <= best["20"]
+    assert best["20"] <= open_qa["reader_oracle"] <= open_qa["recall"]["5"]
     lines = (finished_run / "evaluation" / "predictions-small-dev.jsonl").read_text("utf-8")
     assert len(lines.splitlines()) == 4
 
@@ -114,12 +117,31 @@ def test_evaluate_writes_json(finished_run: Path, question_file: Path, tmp_path:
     assert result.exit_code == 0
     report = read_json(tmp_path / "retrieval.json")
     assert list(report["systems"]) == ["bm25", "pretrain", "pretrain + bm25"]
+    assert set(report["recall"]) == {"1", "5", "10", "20", "50", "100"}
+    deep = realm("evaluate", "retrieval", *common, tmp_path / "deep.json", "--depth", "5000")
+    assert "recall@5000" in deep.stdout
+    assert read_json(tmp_path / "deep.json")["recall"]["5000"] == 100.0
     result = realm(
         "evaluate", "open-qa", *common, tmp_path / "open-qa.json", "--predictions", tmp_path / "p"
     )
     assert result.exit_code == 0
+    assert "oracle" in result.stdout
     assert read_json(tmp_path / "open-qa.json")["model"] == "pretrain"
     assert len((tmp_path / "p").read_text("utf-8").splitlines()) == 4
+
+
+def test_published_questions_are_taken_as_they_are(finished_run: Path, tmp_path: Path) -> None:
+    paragraphs = [{"context": "", "qas": [{"question": q, "answers": [{"text": a}]}]}
+                  for q, a, _ in QUESTIONS]  # fmt: skip
+    squad = tmp_path / "squad.json"
+    squad.write_text(json.dumps({"data": [{"title": "t", "paragraphs": paragraphs}]}), "utf-8")
+    common = ("--run", finished_run, "--json", tmp_path / "report.json")
+    assert realm("evaluate", "retrieval", squad, *common).exit_code == 0
+    assert read_json(tmp_path / "report.json")["systems"]["bm25"]["recall"]["5"] == 100.0
+    result = realm("questions", squad, squad, "--output", tmp_path / "nq.jsonl")
+    assert "8 questions" in result.stdout
+    first = (tmp_path / "nq.jsonl").read_text("utf-8").splitlines()[0]
+    assert json.loads(first) == {"question": QUESTIONS[0][0], "answer": [QUESTIONS[0][1]]}
 
 
 def test_json_answers_are_slices_of_the_documents(finished_run: Path) -> None:

@@ -96,6 +96,14 @@ def test_every_occurrence_counts(
     assert scalars["reader_loss"] == pytest.approx(everything - log_sum(found), abs=1e-4)
 
 
+def test_regular_expressions_are_trained_on_like_the_words_that_they_match(make: Make) -> None:
+    question = Question(TAVIL.question, (r"\bTav[a-z]l\b", "Atlantis|Thule"), is_regex=True)
+    _, scalars = make([question]).loss(0)
+    _, expected = make([TAVIL]).loss(0)
+    assert scalars == pytest.approx(expected, abs=1e-5)
+    assert scalars["answer_in_beam"] == 1.0
+
+
 def test_occurrences_of_all_answers_count_but_not_longer_ones_nor_titles(
     make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
 ) -> None:

@@ -17,8 +17,12 @@ from realm.cli.result_tables import show_open_qa, show_retrieval
 
 app = typer.Typer(help="Measure retrieval and answers on a question file.", no_args_is_help=True)
 QuestionsArgument = Annotated[
-    str, typer.Argument(metavar="QUESTIONS", help="Question file in the form of NQ-open.")
+    str, typer.Argument(metavar="QUESTIONS", help="Question file, in any of the published forms.")
 ]
+DepthOption = Annotated[
+    int, typer.Option(min=1, help="How many passages of each ranking are judged; 5000 in ORQA.")
+]
+_DEPTH = 100
 
 
 @app.command("retrieval")
@@ -27,6 +31,7 @@ def retrieval(
     run: RunOption,
     model: ModelOption = "",
     json_file: JsonFileOption = None,
+    depth: DepthOption = _DEPTH,
     assignments: SetOption = None,
 ) -> None:
     """Recall@k of a checkpoint beside BM25; of all checkpoints where no model is named."""
@@ -35,7 +40,7 @@ def retrieval(
     opened = open_existing(run, assignments)
     (file,) = absolute([questions])
     models = [scoring.check_model(opened, model)] if model else scoring.models_of(opened)
-    report = scoring.retrieval_report(opened, file, models)
+    report = scoring.retrieval_report(opened, file, models, depth=depth)
     if json_file is not None:
         scoring.write_json(json_file, report)
     show_retrieval(scoring.question_file_name(file), report)
@@ -50,15 +55,16 @@ def open_qa(
     predictions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write every answer as JSON lines.")
     ] = None,
+    depth: DepthOption = _DEPTH,
     assignments: SetOption = None,
 ) -> None:
-    """Exact match and F1 of the answers."""
+    """Exact match and F1 of the answers, and what bounds them."""
     from realm.cli import scoring
 
     opened = open_existing(run, assignments)
     (file,) = absolute([questions])
     name = scoring.check_model(opened, model)
-    report = scoring.open_qa_report(opened, file, name, predictions=predictions)
+    report = scoring.open_qa_report(opened, file, name, predictions=predictions, depth=depth)
     if json_file is not None:
         scoring.write_json(json_file, report)
     show_open_qa(scoring.question_file_name(file), report)

@@ -1,28 +1,30 @@
 """How do the reports of an evaluation look as one table?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from realm.cli.terminal import say, show_table
 
-_SHOWN = ("1", "5", "20", "100")
+_SHOWN = ("1", "5", "20", "100", "1000", "5000")
+_SCORES = ("exact match", "F1", "best of 5", "oracle")
 
 
 def show_evaluations(reports: Mapping[str, Mapping[str, Any]]) -> None:
     """One table of all question files: recall of each ranking, exact match and F1 of answers."""
     rows = []
+    depths = _depths(report["recall"] for report in reports.values())
     for name, report in reports.items():
         task, _, file = name.partition(":")
         if task != "retrieval":
             continue
         answers = reports.get(f"open-qa:{file}")
         for system, facts in report["systems"].items():
-            scores = ["", ""]
+            scores = [""] * len(_SCORES)
             if answers is not None and answers["model"] == system:
                 scores = _scores(answers)
-            rows.append([file, system, *_recall(facts["recall"]), *scores])
+            rows.append([file, system, *_recall(facts["recall"], depths), *scores])
             file = ""
-    head = ["questions", "system", *(f"recall@{k}" for k in _SHOWN), "exact match", "F1"]
+    head = ["questions", "system", *(f"recall@{k}" for k in depths), *_SCORES]
     show_table("Results in percent", head, rows, num_names=2)
     for report in reports.values():
         show_differences(report)
@@ -30,17 +32,21 @@ def show_evaluations(reports: Mapping[str, Mapping[str, Any]]) -> None:
 
 def show_retrieval(name: str, report: Mapping[str, Any]) -> None:
     """The table of one retrieval report."""
-    head = ["system", *(f"recall@{k}" for k in _SHOWN)]
-    rows = [[system, *_recall(facts["recall"])] for system, facts in report["systems"].items()]
+    depths = _depths([report["recall"]])
+    head = ["system", *(f"recall@{k}" for k in depths)]
+    rows = [
+        [system, *_recall(facts["recall"], depths)] for system, facts in report["systems"].items()
+    ]
     show_table(f"{name}: {report['num_questions']:,} questions, in percent", head, rows)
     show_differences(report)
 
 
 def show_open_qa(name: str, report: Mapping[str, Any]) -> None:
     """The table of one report on answers."""
-    head = ["questions", "model", *(f"recall@{k}" for k in _SHOWN), "exact match", "F1"]
+    depths = _depths([report["recall"]])
+    head = ["questions", "model", *(f"recall@{k}" for k in depths), *_SCORES]
     title = f"{report['num_questions']:,} questions, in percent"
-    row = [name, report["model"], *_recall(report["recall"]), *_scores(report)]
+    row = [name, report["model"], *_recall(report["recall"], depths), *_scores(report)]
     show_table(title, head, [row], num_names=2)
 
 
@@ -55,8 +61,16 @@ def show_differences(report: Mapping[str, Any]) -> None:
 
 
 def _scores(report: Mapping[str, Any]) -> list[str]:
-    return [f"{report[key]:.1f}" for key in ("exact_match", "f1")]
+    best = report["exact_match_of_best"]["5"]
+    scores = (report["exact_match"], report["f1"], best, report["reader_oracle"])
+    return [f"{score:.1f}" for score in scores]
 
 
-def _recall(by_k: Mapping[str, float]) -> list[str]:
-    return [f"{by_k[k]:.1f}" if k in by_k else "" for k in _SHOWN]
+def _depths(recalls: Iterable[Mapping[str, float]]) -> list[str]:
+    """The shown depths down to which at least one ranking was judged."""
+    judged = {k for recall in recalls for k in recall}
+    return [k for k in _SHOWN if k in judged]
+
+
+def _recall(by_k: Mapping[str, float], depths: Sequence[str]) -> list[str]:
+    return [f"{by_k[k]:.1f}" if k in by_k else "" for k in depths]

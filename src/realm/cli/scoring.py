@@ -30,7 +30,7 @@ from realm.stages import Run
 from realm.stopwatch import measured
 
 BM25 = "bm25"
-_DEPTH = 100  # passages of each ranking that are judged
+DEPTH = 100  # passages of each ranking that are judged where nothing else is said
 _COMPARED = (("start", "warm-start"), ("warm-start", "pretrain"), ("start", "pretrain"))
 
 
@@ -62,15 +62,17 @@ def evaluate(run: Run, files: Sequence[str]) -> dict[str, dict[str, Any]]:
     return reports
 
 
-def retrieval_report(run: Run, file: str, models: Sequence[str]) -> dict[str, Any]:
+def retrieval_report(
+    run: Run, file: str, models: Sequence[str], *, depth: int = DEPTH
+) -> dict[str, Any]:
     """Recall of BM25, of each model, and of the last one joined with BM25 by reciprocal rank."""
     from realm.retrieval.lexical import reciprocal_rank_fusion
 
     questions = questions_of(file)
     with measured(run.path / "stages.jsonl", "evaluate-retrieval"):
-        ranked = {BM25: lexical_ranking(run, questions)}
-        ranked |= {model: model_ranking(run, model, questions) for model in models}
-        joined = reciprocal_rank_fusion([ranked[models[-1]], ranked[BM25]], _DEPTH)
+        ranked = {BM25: lexical_ranking(run, questions, depth=depth)}
+        ranked |= {model: model_ranking(run, model, questions, depth=depth) for model in models}
+        joined = reciprocal_rank_fusion([ranked[models[-1]], ranked[BM25]], depth)
         ranked[f"{models[-1]} + {BM25}"] = joined
         pairs = [pair for pair in _COMPARED if set(pair) <= set(models)]
         pairs.append((BM25, models[-1]))
@@ -85,14 +87,17 @@ def retrieval_report(run: Run, file: str, models: Sequence[str]) -> dict[str, An
 
 
 def open_qa_report(
-    run: Run, file: str, model: str, *, predictions: Path | None = None
+    run: Run, file: str, model: str, *, predictions: Path | None = None, depth: int = DEPTH
 ) -> dict[str, Any]:
     """Exact match and F1 of a model's answers, and the recall of the passages it chooses from."""
     questions = questions_of(file)
     with measured(run.path / "stages.jsonl", "evaluate-open-qa"):
         answerer = run.answerer(model)
         rows = _rank(
-            lambda texts, k: answerer.retrieve(texts, k).numpy(), questions, "passages retrieved"
+            lambda texts, k: answerer.retrieve(texts, k).numpy(),
+            questions,
+            "passages retrieved",
+            depth,
         )
         found = hits(questions, rows, run.corpus())
         answered = answer_all(answerer, questions)
@@ -108,18 +113,25 @@ def open_qa_report(
     }
 
 
-def lexical_ranking(run: Run, questions: Sequence[Question]) -> np.ndarray:
+def lexical_ranking(run: Run, questions: Sequence[Question], *, depth: int = DEPTH) -> np.ndarray:
     """The best passages of each question by BM25."""
     lexical = run.lexical()
-    return _rank(lambda texts, k: lexical.search(texts, k)[0], questions, "questions to BM25")
+    return _rank(
+        lambda texts, k: lexical.search(texts, k)[0], questions, "questions to BM25", depth
+    )
 
 
-def model_ranking(run: Run, model: str, questions: Sequence[Question]) -> np.ndarray:
+def model_ranking(
+    run: Run, model: str, questions: Sequence[Question], *, depth: int = DEPTH
+) -> np.ndarray:
     """The best passages of each question by a checkpoint's embedder alone."""
     answerer = run.searcher(model)
     answerer.retriever = Retriever(answerer.snapshot.index(run.experiment.index))
     return _rank(
-        lambda texts, k: answerer.retrieve(texts, k).numpy(), questions, f"questions to {model}"
+        lambda texts, k: answerer.retrieve(texts, k).numpy(),
+        questions,
+        f"questions to {model}",
+        depth,
     )
 
 
@@ -169,7 +181,7 @@ def questions_of(file: str) -> list[Question]:
 
 def question_file_name(file: str) -> str:
     """`squad-dev` for `somewhere/squad-dev.jsonl.gz`."""
-    return Path(file).name.removesuffix(".gz").removesuffix(".jsonl")
+    return Path(file).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
 
 
 def fingerprints(run: Run, model: str, file: str) -> dict[str, str]:
@@ -194,7 +206,7 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
-def _rank(ranker: Ranker, questions: Sequence[Question], title: str) -> np.ndarray:
+def _rank(ranker: Ranker, questions: Sequence[Question], title: str, depth: int) -> np.ndarray:
     with show_progress(title, len(questions)) as advance:
         done = 0
 
@@ -205,7 +217,7 @@ def _rank(ranker: Ranker, questions: Sequence[Question], title: str) -> np.ndarr
             advance(done, "")
             return rows
 
-        return rank_in_batches(counted, questions, _DEPTH)
+        return rank_in_batches(counted, questions, depth)
 
 
 def _kept(

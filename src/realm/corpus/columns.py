@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +23,11 @@ from realm.corpus.documents import Document
 from realm.corpus.passages import DocumentCut, PassageCut
 
 TEXT = pa.large_string()
+SPANS = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())]))
 SCHEMAS = {
-    "documents": pa.schema([("document_id", TEXT), ("title", TEXT), ("text", TEXT)]),
+    "documents": pa.schema(
+        [("document_id", TEXT), ("title", TEXT), ("text", TEXT), ("spans", SPANS)]
+    ),
     "passages": pa.schema([("text", TEXT)]),
 }
 DTYPES = {
@@ -123,7 +126,7 @@ class CorpusWriter:
         for name, column in batch.numbers.items():
             values = (column + bases[name] if name in bases else column).astype(self._dtypes[name])
             self._streams[f"{name}.npy"].write(values.tobytes())
-        rows = [(d.document_id, d.title, d.text) for d in batch.documents]
+        rows = [(d.document_id, d.title, d.text, d.spans) for d in batch.documents]
         self._write("documents", [list(column) for column in zip(*rows, strict=True)])
         self._write("passages", [list(batch.texts)])
         self.num_documents += len(batch.documents)
@@ -181,9 +184,12 @@ class CorpusWriter:
         num_bytes = self._streams[f"{name}.npy"].tell() - _NPY_HEADER_BYTES
         return num_bytes // np.dtype(self._dtypes[name]).itemsize
 
-    def _write(self, name: str, columns: Sequence[Sequence[str]]) -> None:
-        batch = pa.record_batch([pa.array(column, TEXT) for column in columns], SCHEMAS[name])
-        self._streams[f"{name}.arrow"].write(batch.serialize())
+    def _write(self, name: str, columns: Sequence[Sequence[Any]]) -> None:
+        schema = SCHEMAS[name]
+        arrays = [
+            pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)
+        ]
+        self._streams[f"{name}.arrow"].write(pa.record_batch(arrays, schema).serialize())
 
 
 def file_names() -> list[str]:
@@ -192,7 +198,7 @@ def file_names() -> list[str]:
 
 
 def open_strings(directory: Path, name: str) -> pa.Table:
-    """Map the strings of one of `SCHEMAS` into memory."""
+    """Map the columns of one of `SCHEMAS` into memory."""
     with pa.memory_map(str(directory / f"{name}.arrow")) as source:
         return pa.ipc.open_stream(source).read_all()
 

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import zstandard
 
-from realm.corpus import block_records, files, tables, wikipedia, wikitext
+from realm.corpus import annotated, block_records, files, tables, wikipedia, wikitext
 from realm.errors import SourceError
 
 HUB = "hub:"
@@ -32,7 +32,10 @@ _FILE_READERS = {
 }
 _STREAM_SUFFIXES = (".jsonl", ".csv", ".tsv", ".xml")
 _COMPRESSIONS = ("", ".gz", ".bz2", ".zst")
-KNOWN_SUFFIXES = (*_FILE_READERS, *_STREAM_SUFFIXES, ".parquet")
+_RECORDS = ".tfrecord"
+# Sets of files number their parts, before or after the suffix: x.tfrecord-00000-of-00512.
+_RECORD_FILE = re.compile(r"\.tfrecords?(?:-\d+-of-\d+)?(\.gz)?$")
+KNOWN_SUFFIXES = (*_FILE_READERS, *_STREAM_SUFFIXES, ".parquet", _RECORDS)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -43,6 +46,8 @@ class Document:
     document_id: str
     title: str
     text: str
+    spans: tuple[annotated.GivenSpan, ...] | None = None
+    """The salient spans, where the source itself names them."""
 
 
 Page = Document | wikipedia.Article
@@ -172,6 +177,8 @@ def _suffixes(path: Path) -> tuple[str, str]:
         for suffix in _STREAM_SUFFIXES:
             if name.endswith(suffix + compression):
                 return suffix, compression
+    if records := _RECORD_FILE.search(name):
+        return _RECORDS, records[1] or ""
     return path.suffix.lower(), ""
 
 
@@ -188,6 +195,9 @@ def _read_file(path: Path, document_id: str) -> Iterator[Page]:
             yield from wikipedia.read_articles(stream)
         elif suffix == ".jsonl":
             yield from (_document(*row) for row in tables.read_json_lines(stream, str(path)))
+        elif suffix == _RECORDS:
+            annotated_rows = annotated.read_annotated(stream, str(path), document_id)
+            yield from (Document(*row) for row in annotated_rows)
         else:
             delimiter = "\t" if suffix == ".tsv" else ","
             rows = tables.read_csv(stream, str(path), delimiter=delimiter)
@@ -208,4 +218,5 @@ def _open(path: Path, compression: str) -> BufferedIOBase:
 def _document(document_id: str, title: str, text: str) -> Document:
     # Half of a surrogate pair, which JSON can spell, is no character that could be stored.
     # One character takes its place, so that offsets stay.
-    return Document(*(_SURROGATE.sub("\ufffd", value) for value in (document_id, title, text)))
+    document_id, title, text = (_SURROGATE.sub("\ufffd", v) for v in (document_id, title, text))
+    return Document(document_id, title, text)

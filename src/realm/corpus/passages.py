@@ -67,6 +67,15 @@ class NormalisedText:
         """Where the characters of a span that is not empty stood."""
         return self.source_offset(start), self.source_offset(end - 1) + 1
 
+    def offset_of(self, source_offset: int) -> int:
+        """Where a character of the source stands in `text`; a space that went, where it was."""
+        sources = [offset + shift for offset, shift in zip(self.breaks, self.shifts, strict=True)]
+        number = bisect_right(sources, source_offset) - 1
+        if number < 0:
+            return 0
+        following = (*self.breaks, len(self.text))[number + 1]
+        return min(source_offset - self.shifts[number], following)
+
 
 @dataclass(frozen=True, slots=True)
 class PassageCut:

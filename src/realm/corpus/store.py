@@ -24,7 +24,8 @@ from tokenizers import Tokenizer
 
 from realm.artifact import Manifest, create_artifact, fingerprint_of, open_artifact
 from realm.config import read_settings
-from realm.corpus.columns import Batch, CorpusWriter, open_numbers, open_strings
+from realm.corpus.annotated import GivenSpan
+from realm.corpus.columns import SCHEMAS, Batch, CorpusWriter, open_numbers, open_strings
 from realm.corpus.cutting import cut_in_order, load_tokenizer
 from realm.corpus.documents import Document, fingerprint_sources, read_pages
 from realm.corpus.passages import CorpusSettings, normalise
@@ -75,7 +76,7 @@ def build_corpus(
     }
     kept = settings.model_dump(exclude={"num_workers"})  # they do not change the result
     with _unfinished_directory(path) as directory:
-        key = fingerprint_of([kept, inputs])
+        key = fingerprint_of([kept, inputs, *map(str, SCHEMAS.values())])
         with CorpusWriter(directory, key, vocabulary_size=vocabulary_size) as writer:
             pages = islice(read_pages(sources), writer.num_documents, None)
             _write(writer, cut_in_order(pages, tokenizer_file, settings), on_progress)
@@ -241,6 +242,25 @@ class PassageStore:
         text = self._document_text(self.document_row(row))[source_start:source_end]
         first, last = normalise(text).source_span(start, end)
         return source_start + first, source_start + last
+
+    def published_spans(self, row: int) -> list[GivenSpan] | None:
+        """Spans that the source itself names inside a passage, as characters of its text.
+
+        Nothing where the source says nothing of spans: an empty list says that there are none.
+        """
+        if "spans" not in self._documents.column_names:  # made by an earlier version
+            return None
+        document = self.document_row(row)
+        spans = self._documents["spans"][document].as_py()
+        if spans is None:
+            return None
+        first, last = self._source(row)
+        text = normalise(self._document_text(document)[first:last])
+        return [
+            (text.offset_of(s["start"] - first), text.offset_of(s["end"] - first), s["label"])
+            for s in spans
+            if first <= s["start"] and s["end"] <= last
+        ]
 
     def document(self, document_id: str) -> Document:
         """The document of the user with this id.

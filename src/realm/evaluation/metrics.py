@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realm.examples.question import Question
-from realm.openqa.labels import compile_pattern, normalise_answer
+from realm.openqa.labels import matches_regex, normalise_answer
 
-METRIC_VERSION = "1"
+METRIC_VERSION = "2"
 
 # Numbers drawn at once by the bootstrap: 32 MB.
 _DRAWS_AT_ONCE = 4_000_000
@@ -42,15 +42,9 @@ def f1(prediction: str, answers: Iterable[str]) -> float:
     return max((_word_f1(words, normalise_answer(a).split()) for a in answers), default=0.0)
 
 
-def regex_match(prediction: str, patterns: Iterable[str]) -> bool:
-    """Whether a pattern matches where the prediction begins; an invalid pattern never does."""
-    compiled = (compile_pattern(pattern) for pattern in patterns)
-    return any(regex is not None and regex.match(prediction) is not None for regex in compiled)
-
-
 def is_correct(prediction: str, question: Question) -> bool:
     """Apply the rule that the question asks for: a regular expression or an exact match."""
-    rule = regex_match if question.is_regex else exact_match
+    rule = matches_regex if question.is_regex else exact_match
     return rule(prediction, question.answers)
 
 

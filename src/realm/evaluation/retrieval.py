@@ -5,6 +5,7 @@ holds an answer when its title or text contains one after normalisation.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,7 +14,7 @@ from realm.corpus.store import PassageStore
 from realm.examples.question import Question
 from realm.openqa.labels import contains_answer
 
-RECALL_AT = (1, 5, 20, 100)
+RECALL_AT = (1, 5, 10, 20, 50, 100, 500, 1000, 5000)
 
 Ranker = Callable[[Sequence[str], int], np.ndarray]
 """From questions and k to rows [questions, k], best first, -1 where there is no passage."""
@@ -22,14 +23,24 @@ Ranker = Callable[[Sequence[str], int], np.ndarray]
 def hits(
     questions: Sequence[Question], rows: np.ndarray, store: PassageStore
 ) -> Bool[np.ndarray, "questions k"]:
-    """Whether each ranked passage holds an answer."""
-    result = np.zeros(rows.shape, dtype=bool)
-    for number, question in enumerate(questions):
-        for place, row in enumerate(rows[number].tolist()):
-            if row >= 0:
-                passage = store.passage(row)
-                result[number, place] = contains_answer(passage.text, passage.title, question)
-    return result
+    """Whether each ranked passage holds an answer.
+
+    Passage by passage, with all the questions that found it, so that its words are normalised
+    once. A question of NQ and a passage take 3 microseconds on one core, a regular expression 50:
+    5,000 passages for each of 3,610 questions are a minute, for CuratedTREC's 694 three.
+    """
+    result = np.zeros(rows.size, dtype=bool)
+    order = np.argsort(rows, axis=None, kind="stable")
+    ascending = rows.ravel()[order]
+    bounds = [*np.flatnonzero(np.diff(ascending, prepend=-2)).tolist(), len(order)]
+    for first, last in pairwise(bounds):
+        if ascending[first] < 0:
+            continue
+        passage = store.passage(int(ascending[first]))
+        for place in order[first:last].tolist():
+            question = questions[place // rows.shape[1]]
+            result[place] = contains_answer(passage.text, passage.title, question)
+    return result.reshape(rows.shape)
 
 
 def recall_by_k(found: Bool[np.ndarray, "questions k"]) -> dict[str, float]:

@@ -2,10 +2,10 @@
 
 One JSON object a line, the form of Natural Questions open: `question`, `answer` (a string or
 a list of strings) and, where the answers are regular expressions, `"answer_type": "regex"`.
-`doc` or `documents` name the documents that hold the answer; they serve analysis alone.
+`doc` or `documents` name the documents that hold the answer; they serve analysis alone. The
+other published forms (`question_formats`) are turned into this one, and told by their content.
 """
 
-import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from realm.artifact import write_atomically
 from realm.errors import SourceError
+from realm.examples.answer_pattern import compile_pattern
+from realm.examples.json_values import read_json_values
+from realm.examples.question_formats import question_rows
 
+# CuratedTREC comes without a word on its answers, which are regular expressions; its name tells.
+_REGEX_FILE = re.compile(r"curated[-_]?trec", re.IGNORECASE)
 # An item of a list whose double quotes were lost: 'no apostrophe inside' up to the next item.
 _QUOTED_ITEM = re.compile(r"'([^']*)'(?:, |$)")
 _NEXT_QUOTED_ITEM = re.compile(r", (?='[^']*'(?:, |$))")
@@ -31,27 +37,31 @@ class Question:
 
 
 def read_questions(path: str | Path) -> list[Question]:
-    """Read a file of questions (`.jsonl`, also gzipped); blank lines are skipped.
+    """Read a file of questions in any of the published formats, also gzipped.
 
     Raises:
-        SourceError: no such file, no question in it, or a line that is not a question with at
-            least one answer; the message names the line.
+        SourceError: no such file, no question in it, or something that is not a question with
+            at least one answer, or an invalid regular expression; the message names the place.
     """
     path = Path(path)
-    questions = []
-    for number, line in _numbered_lines(path):
-        place = f"{path}, line {number}"
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            if text.strip():
-                questions.append(_parse(json.loads(text), place))
-        except UnicodeDecodeError as error:
-            raise SourceError(f"{place}: not UTF-8 at byte {error.start}: convert it") from error
-        except json.JSONDecodeError as error:
-            raise SourceError(f"{place}: not JSON: {error.msg} at column {error.colno}") from error
+    default_type = "regex" if _REGEX_FILE.search(path.name) else "string"
+    questions = [_parse(row, place, default_type) for row, place in _rows(path)]
     if not questions:
         raise SourceError(f"{path} holds no questions: write one JSON object a line")
     return questions
+
+
+def write_questions(path: Path, questions: list[Question]) -> None:
+    """Write questions as one JSON object a line, in the form of NQ-open."""
+    lines = []
+    for question in questions:
+        row: dict[str, Any] = {"question": question.question, "answer": list(question.answers)}
+        if question.is_regex:
+            row["answer_type"] = "regex"
+        if question.documents:
+            row["documents"] = list(question.documents)
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_atomically(path, "".join(lines))
 
 
 def parse_answer_list(text: str) -> list[str]:
@@ -74,41 +84,58 @@ def parse_answer_list(text: str) -> list[str]:
     return items
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            yield from enumerate(stream, start=1)
-    except FileNotFoundError as error:
-        raise SourceError(f"there is no question file {path}: check the path") from error
-    except (EOFError, OSError) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
+def _rows(path: Path) -> Iterator[tuple[Any, str]]:
+    for value, place in read_json_values(path):
+        try:
+            for number, row in enumerate(question_rows(value), start=1):
+                yield row, place if row is value else f"{place}, question {number}"
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise SourceError(
+                f"{place}: looks like a published question set, but {_fault(error)}"
+            ) from error
 
 
-def _parse(row: Any, place: str) -> Question:
+def _fault(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    return f"something in it is of another type ({error})"
+
+
+def _parse(row: Any, place: str, default_type: str) -> Question:
     if not isinstance(row, dict):
         raise SourceError(f'{place}: write an object with the keys "question" and "answer"')
     question = row.get("question")
     if not isinstance(question, str) or not question.strip():
         raise SourceError(f'{place}: "question" is missing or holds no text')
-    answer_type = row.get("answer_type")
-    if answer_type not in (None, "string", "regex"):
+    answer_type = row.get("answer_type") or default_type
+    if answer_type not in ("string", "regex"):
         raise SourceError(
             f'{place}: "answer_type" is {answer_type!r}: write "regex" or leave it out'
         )
     is_regex = answer_type == "regex"
-    answers = row.get("answer")
-    if isinstance(answers, str):
-        answers = [answers] if is_regex else parse_answer_list(answers)
-    answers = [answer for answer in _strings(answers, place, "answer") if answer.strip()]
-    if not answers:
-        raise SourceError(f'{place}: "answer" is missing or holds no text')
     documents = row.get("documents", row.get("doc"))
     return Question(
         question=question,
-        answers=tuple(dict.fromkeys(answers)),
+        answers=_answers(row.get("answer"), place, is_regex=is_regex),
         is_regex=is_regex,
         documents=tuple(_strings(documents, place, "documents")),
     )
+
+
+def _answers(value: Any, place: str, *, is_regex: bool) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [value] if is_regex else parse_answer_list(value)
+    answers = [answer for answer in _strings(value, place, "answer") if answer.strip()]
+    if not answers:
+        raise SourceError(f'{place}: "answer" is missing or holds no text')
+    for pattern in answers if is_regex else ():
+        try:
+            compile_pattern(pattern)
+        except ValueError as error:
+            raise SourceError(
+                f"{place}: the regular expression {pattern!r} is invalid: {error}: mend it"
+            ) from error
+    return tuple(dict.fromkeys(answers))
 
 
 def _strings(value: Any, place: str, key: str) -> list[str]:

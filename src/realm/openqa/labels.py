@@ -8,33 +8,33 @@ evaluation would call wrong. A regular expression is searched in the text as it 
 import re
 import string
 import unicodedata
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
 
 from realm.corpus.store import PassageStore
+from realm.examples.answer_pattern import compile_pattern
 from realm.examples.question import Question
 from realm.pretraining.reading import occurrences
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_REGEX_FLAGS = re.IGNORECASE | re.UNICODE | re.MULTILINE
-_OPENING, _CLOSING = "([{\"'`\u201c\u2018", ")]}\"'`\u201d\u2019.,;:!?"
+_OPENING, _CLOSING = "([{\"'`", ")]}\"'`.,;:!?"
+# The metric removes the punctuation of ASCII alone. Quotation marks beyond it, where a word begins
+# or ends, are words of their own here: a quoted number is found, and pointed at without its marks.
+_QUOTES = "\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\u00ab\u00bb\u2039\u203a"
+_QUOTE = re.compile(f"[{_QUOTES}]")
+_QUOTED_WORD = re.compile(f"([{_QUOTES}]*)(.*?)([{_QUOTES}]*)")
+_EDGE = f"[{re.escape(string.punctuation)}{_QUOTES}]*"
+_LEADING_QUOTES = re.compile(rf"{_EDGE}[{_QUOTES}]")
+_TRAILING_QUOTES = re.compile(rf"[{_QUOTES}]{_EDGE}\Z")
 
 
 def normalise_answer(text: str) -> str:
     """Reduce an answer to what is compared: no case, punctuation, articles or spare spaces."""
     text = unicodedata.normalize("NFD", text).lower().translate(_WITHOUT_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", text).split())
-
-
-@lru_cache(maxsize=4096)
-def compile_pattern(pattern: str) -> re.Pattern[str] | None:
-    """A regular-expression answer, or nothing where it is invalid."""
-    try:
-        return re.compile(pattern, _REGEX_FLAGS)
-    except (re.error, OverflowError, RecursionError):
-        return None
 
 
 def contains_answer(text: str, title: str, question: Question) -> bool:
@@ -44,24 +44,22 @@ def contains_answer(text: str, title: str, question: Question) -> bool:
     it matches anywhere in the original text.
     """
     if question.is_regex:
-        patterns = [p for p in map(compile_pattern, question.answers) if p is not None]
-        return any(pattern.search(part) for pattern in patterns for part in (text, title))
-    words = (_padded_words(text), _padded_words(title))
-    answers = [answer for answer in map(_padded_words, question.answers) if answer.strip()]
-    return any(answer in part for answer in answers for part in words)
+        patterns = map(compile_pattern, question.answers)
+        return any(pattern.occurs(part) for pattern in patterns for part in (text, title))
+    searched = _searchable(text, title)
+    return any(answer in searched for answer in _wanted(question))
 
 
 def find_answers(text: str, question: Question) -> list[tuple[int, int]]:
     """Character spans of all occurrences of all answers in a normalised passage text."""
     if question.is_regex:
-        patterns = [p for p in map(compile_pattern, question.answers) if p is not None]
-        return sorted({m.span() for p in patterns for m in p.finditer(text) if m.group().strip()})
+        return sorted({span for p in question.answers for span in compile_pattern(p).spans(text)})
     words, spans = _words_with_spans(text)
     found = set()
     for answer in question.answers:
-        wanted = tuple(normalise_answer(answer).split())
+        wanted = tuple(_words(answer))
         for first in _occurrences(words, wanted):
-            found.add(_trim(text, spans[first][0], spans[first + len(wanted) - 1][1]))
+            found.add((spans[first][0], spans[first + len(wanted) - 1][1]))
     return sorted(found)
 
 
@@ -107,9 +105,13 @@ def answer_token_spans(
 ) -> list[tuple[int, int]]:
     """First and last wordpiece (inclusive) of each occurrence in a passage's body.
 
-    Occurrences longer than the reader can point at are left out.
+    Occurrences longer than the reader can point at are left out, and matches of a regular
+    expression inside a wordpiece: what the reader would point at is called wrong.
     """
-    spans = find_answers(store.passage(row).text, question) if row >= 0 else []
+    if row < 0:
+        return []
+    text = store.passage(row).text
+    spans = find_answers(text, question)
     if not spans:
         return []
     starts, ends = store.token_spans(row).T
@@ -118,14 +120,41 @@ def answer_token_spans(
         first = int(np.searchsorted(ends, start, side="right"))
         last = int(np.searchsorted(starts, end, side="left")) - 1
         if first <= last < first + max_answer_tokens:
-            result.append((first, last))
+            pointed_at = text[starts[first] : ends[last]]
+            if not question.is_regex or matches_regex(pointed_at, question.answers):
+                result.append((first, last))
     return result
 
 
-# Thousands of questions meet the same passages: about 1 kB for each entry here.
+def matches_regex(prediction: str, patterns: Iterable[str]) -> bool:
+    """Whether a pattern matches where the prediction begins, as the official evaluation asks."""
+    return any(compile_pattern(pattern).begins(prediction) for pattern in patterns)
+
+
+def _words(text: str) -> list[str]:
+    words = normalise_answer(text).split()
+    if _QUOTE.search(text) is None:
+        return words
+    return [part for word in words for part in _split_quotes(word)]
+
+
+def _split_quotes(word: str) -> list[str]:
+    quoted = _QUOTED_WORD.fullmatch(word)
+    before, inner, after = quoted.groups() if quoted else ("", word, "")
+    return [*before, *([inner] if inner else []), *after]
+
+
+@lru_cache(maxsize=16_384)
+def _wanted(question: Question) -> tuple[str, ...]:
+    answers = (f" {' '.join(_words(answer))} " for answer in question.answers)
+    return tuple(dict.fromkeys(answer for answer in answers if answer.strip()))
+
+
+# Thousands of questions meet the same passages: about 1 kB for each entry here. No answer holds a
+# line break, so that none is found half in the text and half in the title.
 @lru_cache(maxsize=131_072)
-def _padded_words(text: str) -> str:
-    return f" {normalise_answer(text)} "
+def _searchable(text: str, title: str) -> str:
+    return f" {' '.join(_words(text))} \n {' '.join(_words(title))} "
 
 
 # The same passages again, where an answer is known to stand in them: about 20 kB for each entry.
@@ -134,10 +163,22 @@ def _words_with_spans(text: str) -> tuple[tuple[str, ...], tuple[tuple[int, int]
     words: list[str] = []
     spans: list[tuple[int, int]] = []
     for match in re.finditer(r"\S+", text):
-        for word in normalise_answer(match.group()).split():
+        for word, (start, end) in _words_of_piece(match.group()):
             words.append(word)
-            spans.append(match.span())
+            spans.append((match.start() + start, match.start() + end))
     return tuple(words), tuple(spans)
+
+
+def _words_of_piece(piece: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The words of text without white space, as `_words` gives them, with their characters."""
+    leading = _LEADING_QUOTES.match(piece)
+    start = leading.end() if leading else 0
+    trailing = _TRAILING_QUOTES.search(piece, start)
+    end = trailing.start() if trailing else len(piece)
+    yield from ((q.group(), q.span()) for q in _QUOTE.finditer(piece, 0, start))
+    span = _trim(piece, start, end)
+    yield from ((word, span) for word in _words(piece[start:end]))
+    yield from ((q.group(), q.span()) for q in _QUOTE.finditer(piece, end))
 
 
 def _occurrences(words: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
@@ -152,7 +193,7 @@ def _occurrences(words: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
-    """Leave out quotes and stops around an occurrence, unless nothing else is left."""
+    """Leave out quotes and stops around a word, unless nothing else is left."""
     first, last = start, end
     while first < last and text[first] in _OPENING:
         first += 1

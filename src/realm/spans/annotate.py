@@ -1,13 +1,16 @@
 """Which salient spans does every passage of a corpus hold?
 
 Named entities of a tagger and dates, each inside one sentence and made of whole tokens, so
-that masking a span is replacing its tokens. Stored as one flat array in the order of the
-passages and the offsets where each passage begins: reading is slicing a memory map.
+that masking a span is replacing its tokens. Where the source of a document names its spans, as
+the published pre-training data does, they take the place of both. Stored as one flat array in
+the order of the passages and the offsets where each passage begins: reading is slicing a
+memory map.
 """
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 from realm.artifact import Manifest, create_artifact, open_artifact
 from realm.config import Settings
+from realm.corpus.annotated import GivenSpan
 from realm.corpus.store import PassageStore
 from realm.spans.dates import find_dates
 from realm.spans.entities import EntityTagger, ModelTagger, RuleTagger, Span
@@ -45,7 +49,10 @@ class SpanSettings(Settings):
     """How salient spans are found."""
 
     tagger: str = "rules"
-    """`rules`, or the path or name of a token classification model."""
+    """`rules`, or the path or name of a token classification model.
+
+    Documents whose source names its spans keep those, whatever the tagger.
+    """
 
 
 class SpanStore:
@@ -110,11 +117,10 @@ def annotate(
         ArtifactError, ResourceError: the model of the tagger cannot be loaded.
     """
     path, settings = Path(path), settings or SpanSettings()
-    tagger = _make_tagger(store, settings)
     with create_artifact(
         path, KIND, settings=settings.model_dump(), inputs={"corpus": store.fingerprint}
     ) as staging:
-        annotator = _Annotator(store, tagger)
+        annotator = _Annotator(store, cache(partial(_make_tagger, store, settings)))
         with (staging.path / _SPANS).open("wb") as stream:
             for begin in range(0, len(store), _ROWS_AT_ONCE):
                 rows = range(begin, min(begin + _ROWS_AT_ONCE, len(store)))
@@ -148,9 +154,9 @@ class _Sentence(NamedTuple):
 class _Annotator:
     """Annotates runs of rows and keeps the counts."""
 
-    def __init__(self, store: PassageStore, tagger: EntityTagger) -> None:
+    def __init__(self, store: PassageStore, make_tagger: Callable[[], EntityTagger]) -> None:
         self._store = store
-        self._tagger = tagger
+        self._make_tagger = make_tagger  # when the first passage needs it
         self.num_by_row: list[int] = []
         self.label_ids: dict[str, int] = {}
         self._num_by_label: Counter[str] = Counter()
@@ -161,10 +167,9 @@ class _Annotator:
         """Return the spans of the rows as `SPAN` records in order."""
         sentences = [sentence for row in rows for sentence in _sentences(self._store, row)]
         self._num_short += sum(len(self._store.sentences(row)) for row in rows) - len(sentences)
-        tagged = self._tagger.tag([sentence.text for sentence in sentences])
         found = []
-        for sentence, entities in zip(sentences, tagged, strict=True):
-            for start, end, label in keep_longest([*_dates(sentence.text), *entities]):
+        for sentence, spans in zip(sentences, self._spans_of(sentences), strict=True):
+            for start, end, label in keep_longest(spans):
                 label_id = self.label_ids.setdefault(label, len(self.label_ids))
                 start, end = sentence.start + start, sentence.start + end
                 found.append((sentence.row, sentence.number, start, end, 0, 0, label_id))
@@ -173,6 +178,20 @@ class _Annotator:
         records = _align(records, [self._store.token_spans(row) for row in rows], rows.start)
         self._count(records, rows, len(sentences))
         return records[list(SPAN.names or ())].astype(SPAN)
+
+    def _spans_of(self, sentences: Sequence[_Sentence]) -> list[list[Span]]:
+        """Published spans of the sentences that have them, dates and entities of the others."""
+        published = {row: self._store.published_spans(row) for row in {s.row for s in sentences}}
+        texts = [s.text for s in sentences if published[s.row] is None]
+        tagged = iter(self._make_tagger().tag(texts) if texts else ())
+        result = []
+        for sentence in sentences:
+            given = published[sentence.row]
+            if given is None:
+                result.append([*_dates(sentence.text), *next(tagged)])
+            else:
+                result.append(_inside(sentence, given))
+        return result
 
     def counts(self) -> dict[str, int | float]:
         """What the manifest says of the spans."""
@@ -211,6 +230,12 @@ def _sentences(store: PassageStore, row: int) -> Iterator[_Sentence]:
             start, end = int(tokens[first, 0]), int(tokens[last - 1, 1])
             if text.count(" ", start, end) >= _MIN_SENTENCE_WORDS - 1:
                 yield _Sentence(row, number, start, text[start:end])
+
+
+def _inside(sentence: _Sentence, spans: Sequence[GivenSpan]) -> list[Span]:
+    """The spans of a passage that lie in one of its sentences, counted from its beginning."""
+    first, last = sentence.start, sentence.start + len(sentence.text)
+    return [Span(s - first, e - first, label) for s, e, label in spans if first <= s and e <= last]
 
 
 def _dates(text: str) -> Iterator[Span]:
