@@ -148,6 +148,9 @@ def _experiment(sources: Sources, trunk: Path) -> Experiment:
         f"finetune.objective.reader_passages={configuration.reader_beam_size}",
         f"finetune.objective.retriever_passages={configuration.searcher_beam_size}",
         "finetune.objective.answers=single_span",
+        "finetune.objective.retriever_positives=wordpieces",  # as transformers' port has it
+        "finetune.num_development_questions=0",
+        "selection.finetune=latest",
     ]
     return read_settings(Experiment, override(values, changes), origin="the released config.json")
 

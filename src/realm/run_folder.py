@@ -125,7 +125,7 @@ class RunFolder:
         warm, pretrain = self.experiment.warm_start, self.experiment.pretrain
         if name == "finetune":
             name = self.experiment.finetune.retriever_from
-        if name == "pretrain" and pretrain.loop.num_steps == 0:
+        if name == "pretrain" and pretrain.loop.num_steps == 0 and not self.taken(name):
             name = "warm-start"
         if name == "warm-start" and warm.embedder.loop.num_steps == warm.reader.loop.num_steps == 0:
             name = "start"

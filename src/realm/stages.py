@@ -123,8 +123,7 @@ class Run(DataRun):
     def pretrain(self) -> Path:
         """Retriever and reader, pre-trained together."""
         settings, folder = self.experiment.pretrain, self.path / "pretrain"
-        taken = self.taken("pretrain")
-        if taken is not None:
+        if (taken := self.taken("pretrain")) is not None:
             return taken
         first, queries = self.warm_start(), self.queries()
         if settings.loop.num_steps == 0:
@@ -148,8 +147,7 @@ class Run(DataRun):
     def finetune(self) -> Path:
         """The reader and the query side, fine-tuned on questions; the index stays as it is."""
         settings, folder = self.experiment.finetune, self.path / "finetune"
-        taken = self.taken("finetune")
-        if taken is not None:
+        if (taken := self.taken("finetune")) is not None:
             return taken
         self.require("query embedder", "reader")
         if settings.objective.null_passage:
@@ -222,7 +220,8 @@ class Run(DataRun):
 
     def _trunk_vectors(self) -> TrunkVectors | None:
         """Kept where training leaves the trunk at rest: many snapshots for one embedding."""
-        if self.experiment.warm_start.embedder.objective.trains == "all":
+        trunk_moves = self.experiment.warm_start.embedder.objective.trains == "all"
+        if trunk_moves or self.taken_checkpoints():
             return None
         path, store = self.path / "start" / "trunk-vectors", self.corpus()
         if is_finished(path):

@@ -17,6 +17,7 @@ from realm.openqa.labels import (
     find_answers,
     holds_answer,
     holds_raw_answer,
+    holds_wordpieces,
     normalise_answer,
 )
 
@@ -272,6 +273,9 @@ def test_wordpieces_by_hand(small_store: PassageStore) -> None:
     short = answer_wordpiece_spans(small_store, row, question, max_answer_tokens=1)
     assert set(short) == {span for span in expected if span[0] == span[1]}
     assert answer_wordpiece_spans(small_store, -1, question, max_answer_tokens=9) == []
+    assert holds_wordpieces(small_store, row, question)
+    assert not holds_wordpieces(small_store, row, Question("?", ("zzz",)))
+    assert not holds_wordpieces(small_store, -1, question)
 
 
 def test_the_null_passage_holds_nothing() -> None:

@@ -9,7 +9,6 @@ import typer
 
 from realm.cli.options import JsonFileOption, RecipeOption, SetOption, open_run
 from realm.cli.terminal import say, show_progress, show_table
-from realm.config import override, read_settings
 from realm.errors import SettingError
 
 if TYPE_CHECKING:
@@ -85,6 +84,7 @@ def train(  # noqa: PLR0913 - each is an option of the command line
 
     `--set` changes num_epochs, batch_size, learning_rate, dropout or seed.
     """
+    from realm.config import override, read_settings
     from realm.models.trunk import DEFAULT_TRUNK, locate_trunk
     from realm.spans.conll import split_held_out
     from realm.training.tagger import TaggerSettings, train_tagger
@@ -93,12 +93,11 @@ def train(  # noqa: PLR0913 - each is an option of the command line
         raise SettingError(f"{out} exists already: name another folder with --out")
     settings = read_settings(TaggerSettings, override({}, assignments or ()), origin="--set")
     files = _read_files([*data, *(more or ())], renames or ())
-    first, *others = files
-    measuring = None
+    first, measuring = files[0], None
     if held_out:
         first, measuring = split_held_out(first, share=_HELD_OUT_SHARE, seed=settings.seed)
     folder = locate_trunk(trunk or DEFAULT_TRUNK)
-    train_tagger(out, [first, *others], folder, settings, show_progress)
+    train_tagger(out, [first, *files[1:]], folder, settings, show_progress)
     if measuring is not None:
         _measure(out, files[0], measuring, json_file)
     say(f"`realm spans --run RUN --tagger {out}` uses it")

@@ -82,6 +82,14 @@ def holds_raw_answer(store: PassageStore, row: int, question: Question) -> bool:
     return any(answer in text for answer in question.answers)
 
 
+def holds_wordpieces(store: PassageStore, row: int, question: Question) -> bool:
+    """Whether the wordpieces of an answer stand in the text of a passage, as in the port."""
+    if question.is_regex:
+        return holds_answer(store, row, question)
+    longest = len(store.token_ids(row)) if row >= 0 else 0
+    return bool(answer_wordpiece_spans(store, row, question, max_answer_tokens=longest))
+
+
 def answer_wordpiece_spans(
     store: PassageStore, row: int, question: Question, *, max_answer_tokens: int
 ) -> list[tuple[int, int]]:

@@ -34,11 +34,16 @@ from realm.openqa.labels import (
     answer_wordpiece_spans,
     holds_answer,
     holds_raw_answer,
+    holds_wordpieces,
 )
 from realm.retrieval.candidates import NULL_ROW
 from realm.training.distributed import join_group
 
-_HOLDS = {"normalised": holds_answer, "raw": holds_raw_answer}
+_HOLDS = {
+    "normalised": holds_answer,
+    "raw": holds_raw_answer,
+    "wordpieces": holds_wordpieces,
+}
 _SPANS_OF = {"normalised": answer_token_spans, "wordpieces": answer_wordpiece_spans}
 
 
@@ -53,9 +58,9 @@ class OpenQaSettings(Settings):
     reader_evidence: Literal["retrieved", "ensured"] = "retrieved"
     """`ensured`: where none of these holds an answer, the last gives way to the best of the
     retriever's passages that does, so that few questions go by without a span to learn from."""
-    retriever_positives: Literal["normalised", "raw"] = "normalised"
+    retriever_positives: Literal["normalised", "raw", "wordpieces"] = "normalised"
     """When a passage holds an answer: its words as the metric compares them, in text or title; or,
-    as released, its very letters in the text."""
+    as released, its very letters in the text; or, as in transformers' port, its wordpieces."""
     reader_positives: Literal["normalised", "wordpieces"] = "normalised"
     """Where an answer stands: its words as the metric compares them; or, as released, its
     wordpieces."""

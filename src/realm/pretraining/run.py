@@ -75,8 +75,7 @@ class Pretraining:
         """
         settings, refresh = self.settings, self.settings.refresh
         _check(settings)
-        queries = self.queries or self.store
-        masker = make_masker(settings.objective.masking, queries, self.spans)
+        masker = make_masker(settings.objective.masking, self.queries or self.store, self.spans)
         objective = RealmObjective(
             self.model, self.store, masker, settings.objective,
             seed=settings.loop.seed, queries=self.queries,
