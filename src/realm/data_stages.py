@@ -58,7 +58,7 @@ class DataRun(RunFolder):
             return self
         changes = {"sources": sources, "pretrain_sources": ()}
         experiment = self.experiment.model_copy(update=changes)
-        return type(self)(self.path / "queries", experiment, self._progress)
+        return type(self)(self.path / "queries", experiment, self.progress)
 
     def lexical(self) -> LexicalIndex:
         """The BM25 index of the passages."""

@@ -17,6 +17,7 @@ from realm.errors import SettingError
 from realm.examples.packing import PackingSettings
 from realm.index.snapshot import IndexSettings
 from realm.models.embedder import EmbedderSettings
+from realm.models.precision import Precision
 from realm.models.reader import ReaderSettings
 from realm.openqa.objective import OpenQaSettings
 from realm.pretraining.reading import ReadingSettings
@@ -99,6 +100,8 @@ class Experiment(Settings):
     those that are retrieved (Z)."""
     train_questions: tuple[str, ...] = ()
     dev_questions: tuple[str, ...] = ()
+    precision: Precision = "auto"
+    """What embeds passages and answers questions; a training has its own in its `loop`."""
     corpus: CorpusSettings = CorpusSettings(passage_tokens=160)
     spans: SpanSettings = SpanSettings()
     lexical: LexicalSettings = LexicalSettings()

@@ -138,6 +138,7 @@ def _experiment(sources: Sources, trunk: Path) -> Experiment:
         "packing": packing.model_dump(exclude={"passage_tokens"}),
     }
     changes = [
+        "precision=fp32",  # the released numbers; `auto` is quicker on most machines
         f"corpus.passage_tokens={packing.passage_tokens}",
         f"corpus.cut={'documents' if records else 'sentences'}",
         "warm_start.embedder.loop.num_steps=0",

@@ -46,7 +46,7 @@ class RunFolder:
     def __init__(
         self, path: Path, experiment: Experiment, progress: Progress = no_progress
     ) -> None:
-        self.path, self.experiment, self._progress = path, experiment, progress
+        self.path, self.experiment, self.progress = path, experiment, progress
 
     @classmethod
     def open(cls, path: str | Path, progress: Progress = no_progress) -> Self:
@@ -201,5 +201,5 @@ class RunFolder:
 
     @contextmanager
     def _stage(self, name: str, title: str, total: int | None) -> Iterator[Advance]:
-        with measured(self.path / "stages.jsonl", name), self._progress(title, total) as advance:
+        with measured(self.path / "stages.jsonl", name), self.progress(title, total) as advance:
             yield advance

@@ -63,7 +63,7 @@ class Run(DataRun):
             model = new_model(experiment.embedder, experiment.reader, experiment.packing_settings)
             if sample:
                 # A copy computes, perhaps in half precision: the trunks are kept as they came.
-                quick = copy.deepcopy(model).to(default_device(), choose_precision("auto"))
+                quick = self._at_work(copy.deepcopy(model))
                 pooled = pool_sample(quick, store, size=sample, seed=0)
                 for tower in {model.embedder.query_tower, model.embedder.passage_tower}:
                     start_projection_from_principal_components(tower, pooled)
@@ -96,9 +96,7 @@ class Run(DataRun):
         if self._is_made(path, store):
             return ReadingPairs.open(path)
         spans, lexical = self.spans(), self.lexical()
-        with self._stage(
-            "reading-pairs", "masked spans looked up", settings.num_queries
-        ) as advance:
+        with self._stage("reading-pairs", "spans looked up", settings.num_queries) as advance:
             return mine_reading_pairs(
                 path, store, spans, lexical, settings, seed=0,
                 on_progress=lambda done: advance(done, ""),
@@ -139,7 +137,7 @@ class Run(DataRun):
         with self._stage("pretrain", "REALM steps", settings.loop.num_steps) as advance:
             Pretraining(
                 folder, load_model(first), store, spans, snapshot, settings,
-                self.experiment.index, inputs, self._progress,
+                self.experiment.index, inputs, self.progress,
                 queries.corpus(), self._trunk_vectors(),
             ).run(lambda step, row: advance(step, _note(row)))  # fmt: skip
         return self.checkpoint("pretrain")
@@ -209,7 +207,7 @@ class Run(DataRun):
             if snapshot.checkpoint == fingerprint:
                 return snapshot
         self.require("passage embedder")
-        model = load_model(checkpoint).to(default_device(), choose_precision("auto"))
+        model = self._at_work(load_model(checkpoint))
         vectors = self._trunk_vectors()
         with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
             return write_snapshot(
@@ -226,7 +224,7 @@ class Run(DataRun):
         path, store = self.path / "start" / "trunk-vectors", self.corpus()
         if is_finished(path):
             return TrunkVectors.open(path, store)
-        model = load_model(self.start()).to(default_device(), choose_precision("auto"))
+        model = self._at_work(load_model(self.start()))
         with self._stage("trunk-vectors", "passages embedded", len(store)) as advance:
             return write_trunk_vectors(
                 path, model, store, on_progress=lambda done: advance(done, "")
@@ -247,6 +245,7 @@ class Run(DataRun):
         return open_answerer(
             self.checkpoint(name), self.corpus(), self.snapshot(name),
             settings=settings, index_settings=self.experiment.index, lexical=lexical,
+            precision=self.experiment.precision,
         )  # fmt: skip
 
     def _answering(self, name: str) -> tuple[OpenQaSettings, LexicalIndex | None]:
@@ -265,7 +264,7 @@ class Run(DataRun):
         """Those of the training questions that this corpus can answer, and a few others."""
         questions, settings = self.train_questions(), self.experiment.finetune
         index = snapshot.index(self.experiment.index)
-        with self._progress("questions looked up", len(questions)) as advance:
+        with self.progress("questions looked up", len(questions)) as advance:
             return select_questions(
                 model, self.corpus(), index, questions,
                 unanswered_share=settings.objective.unanswered_share, seed=settings.loop.seed,
@@ -273,6 +272,9 @@ class Run(DataRun):
             )  # fmt: skip
 
     # -- plumbing -------------------------------------------------------------------------
+
+    def _at_work(self, model: Model) -> Model:
+        return model.to(default_device(), choose_precision(self.experiment.precision))
 
     def _inputs(self, checkpoint: Path, settings: Settings) -> dict[str, str]:
         return {
@@ -290,8 +292,7 @@ class Run(DataRun):
         inputs: dict[str, str],
         measure: Measure | None = None,
     ) -> Path:
-        last = self._finished(folder, loop, inputs)
-        if last is not None:
+        if (last := self._finished(folder, loop, inputs)) is not None:
             return last
         ready = objective()
         with self._stage(stage, f"{stage} steps", loop.num_steps) as advance:

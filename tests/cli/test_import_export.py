@@ -47,15 +47,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def in_single_precision(run: Path) -> Any:
-    answerer = Run.open(run).answerer("start")
-    answerer.model = load_model(run / "start" / "checkpoint")
-    return answerer
-
-
 @asked
 def test_retrieval_and_answers_are_those_of_the_port(imported: Path, number: int) -> None:
-    fact, answerer = FACTS[number], in_single_precision(imported)
+    fact, answerer = FACTS[number], Run.open(imported).answerer("start")
     model, settings = answerer.model, answerer.settings
     with evaluating(model.modules()):
         ids = [question_ids(model, fact["question"])]
@@ -80,7 +74,7 @@ def test_retrieval_and_answers_are_those_of_the_port(imported: Path, number: int
 
 @asked
 def test_span_logits_are_those_of_the_port(imported: Path, number: int) -> None:
-    fact, answerer = FACTS[number], in_single_precision(imported)
+    fact, answerer = FACTS[number], Run.open(imported).answerer("start")
     model, store = answerer.model, answerer.store
     ids, nothing = question_ids(model, fact["question"]), np.empty(0, dtype=np.int64)
     joints = [model.packer.joint(ids, nothing, store.token_ids(row)) for row in fact["rows"][:3]]

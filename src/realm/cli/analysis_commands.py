@@ -31,8 +31,8 @@ def fill_mask(
     assignments: SetOption = None,
 ) -> None:
     """Fill the gaps in a text, and show what each passage has to do with it."""
-    from realm.cli.scoring import check_model
     from realm.evaluation.fill_mask import open_mask_filler
+    from realm.scoring import check_model
 
     opened = open_existing(run, assignments)
     name = check_model(opened, model) if model else opened.newest_pretrained()

@@ -36,7 +36,7 @@ def ask(
     assignments: SetOption = None,
 ) -> None:
     """Answer a question with the evidence; without one, ask for questions."""
-    from realm.cli.scoring import check_model
+    from realm.scoring import check_model
 
     opened = open_existing(run, assignments)
     answerer = opened.answerer(check_model(opened, model))

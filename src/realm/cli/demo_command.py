@@ -1,9 +1,9 @@
 """What does a newcomer see first: every stage on a small encyclopedia, measured and asked."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -28,16 +28,16 @@ def add_to(app: typer.Typer) -> None:
 
 def demo(run: RunOption = Path("runs/demo")) -> None:
     """Train on the encyclopedia that ships with the program, and answer from it."""
-    from realm.cli.scoring import evaluate, questions_of
+    from realm.scoring import evaluate, questions_of
 
     begin = time.perf_counter()
     opened = open_run(run, "demo")
     make_all_stages(opened)
     files = opened.experiment.dev_questions
     questions = questions_of(files[0])
-    evaluate(opened, files)
+    reports = evaluate(opened, files)
     answerer = opened.answerer("finetune")
-    _show_scores(opened, answerer, questions)
+    _show_scores(opened, answerer, questions, reports)
     _show_answers(answerer, questions)
     write_report(run)
     count = _num_refreshes(run)
@@ -46,28 +46,34 @@ def demo(run: RunOption = Path("runs/demo")) -> None:
     results().print(_next_commands(run), soft_wrap=True, markup=False)
 
 
-def _show_scores(run: "Run", answerer: "Answerer", questions: Sequence["Question"]) -> None:
+def _show_scores(
+    run: "Run",
+    answerer: "Answerer",
+    questions: Sequence["Question"],
+    reports: Mapping[str, Mapping[str, Any]],
+) -> None:
     """The first three rows give the fine-tuned reader the passages that each ranking chose."""
-    from realm.cli import scoring
-    from realm.evaluation.comparison import compare
+    from realm import scoring
 
-    ranked = {
-        "BM25": scoring.lexical_ranking(run, questions),
-        "retriever before pre-training": scoring.model_ranking(run, "start", questions),
-        "retriever after pre-training": scoring.model_ranking(run, "pretrain", questions),
-    }
-    exact = {
-        name: scoring.exact_match_beside(answerer, questions, rows) for name, rows in ranked.items()
-    }
-    for name, model in (("before", "pretrain"), ("after", "finetune")):
-        name = f"whole system {name} fine-tuning"
-        ranked[name] = scoring.model_ranking(run, model, questions)
-        system = answerer if model == "finetune" else run.answerer(model)
-        exact[name] = scoring.exact_match_beside(system, questions, ranked[name])
-    systems = compare(questions, ranked, run.corpus())["systems"]
+    name = scoring.question_file_name(run.experiment.dev_questions[0])
+    retrieval, open_qa = reports[f"retrieval:{name}"], reports[f"open-qa:{name}"]
+    before = scoring.model_ranking(run, "pretrain", questions)
+    read = (
+        ("BM25", "bm25", answerer, scoring.lexical_ranking(run, questions)),
+        ("retriever before pre-training", "start", answerer,
+         scoring.model_ranking(run, "start", questions)),
+        ("retriever after pre-training", "pretrain", answerer, before),
+        ("whole system before fine-tuning", "pretrain", run.answerer("pretrain"), before),
+    )  # fmt: skip
+    table = [
+        (title, system, scoring.exact_match_beside(reader, questions, rows, run.progress))
+        for title, system, reader, rows in read
+    ]
+    table.append(("whole system after fine-tuning", "finetune", open_qa["exact_match"]))
+    recall = {system: retrieval["systems"][system]["recall"] for _, system, _ in table}
     rows = [
-        [name, *(f"{systems[name]['recall'][k]:.1f}" for k in ("1", "5")), f"{exact[name]:.1f}"]
-        for name in ranked
+        [title, *(f"{recall[system][k]:.1f}" for k in ("1", "5")), f"{exact:.1f}"]
+        for title, system, exact in table
     ]
     title = f"{len(questions):,} questions that training never saw, in percent"
     show_table(title, ("", "recall@1", "recall@5", "exact match"), rows)

@@ -35,7 +35,7 @@ def retrieval(
     assignments: SetOption = None,
 ) -> None:
     """Recall@k of a checkpoint beside BM25; of all checkpoints where no model is named."""
-    from realm.cli import scoring
+    from realm import scoring
 
     opened = open_existing(run, assignments)
     (file,) = absolute([questions])
@@ -59,7 +59,7 @@ def open_qa(
     assignments: SetOption = None,
 ) -> None:
     """Exact match and F1 of the answers, and what bounds them."""
-    from realm.cli import scoring
+    from realm import scoring
 
     opened = open_existing(run, assignments)
     (file,) = absolute([questions])

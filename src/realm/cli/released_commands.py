@@ -59,8 +59,8 @@ def export(
     model: ModelOption = "",
 ) -> None:
     """Write a model for transformers: REALM's own classes (up to 4.56), or any AutoModel."""
-    from realm.cli.scoring import check_model
     from realm.exporting import export_auto_models, export_transformers_realm
+    from realm.scoring import check_model
 
     if form not in _FORMATS:
         raise SettingError(f"--format {form}: choose one of {', '.join(_FORMATS)}")

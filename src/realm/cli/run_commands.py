@@ -46,7 +46,7 @@ def whole_run(
     opened = open_run(run, recipe, assignments)
     make_all_stages(opened)
     if opened.experiment.dev_questions:
-        from realm.cli.scoring import evaluate
+        from realm.scoring import evaluate
 
         show_evaluations(evaluate(opened, opened.experiment.dev_questions))
     else:
@@ -143,6 +143,8 @@ def finetune(
     changes = {"train_questions": absolute(questions)} if questions else {}
     opened = open_run(run, recipe, assignments, **changes)
     opened.train_questions()  # a damaged file is found before hours of training, not after
+    if opened.taken("finetune") is not None:
+        say(f"the fine-tuned model of {run} was taken from another run: nothing is trained")
     typer.echo(opened.finetune())
 
 

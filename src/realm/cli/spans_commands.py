@@ -108,8 +108,8 @@ def _measure(
     tagger: Path, whole: "TaggedFile", measuring: "TaggedFile", json_file: Path | None
 ) -> None:
     """Compare the new tagger with the rules, on what it was not trained on."""
-    from realm.cli.scoring import write_json
     from realm.evaluation.tagging import compare_taggers
+    from realm.scoring import write_json
     from realm.spans.entities import ModelTagger, RuleTagger
 
     model = ModelTagger(str(tagger))

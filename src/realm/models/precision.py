@@ -5,11 +5,13 @@ lose. A training writes the answer into its journal, so that a resumed run compu
 """
 
 import time
+from typing import Literal
 
 import torch
 
 from realm.errors import SettingError
 
+Precision = Literal["auto", "fp32", "bf16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 

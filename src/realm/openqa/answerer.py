@@ -18,7 +18,7 @@ from realm.errors import ArtifactError
 from realm.index.snapshot import IndexSettings, Snapshot
 from realm.models.checkpoint import Model, load_model
 from realm.models.embedder import evaluating
-from realm.models.precision import choose_precision, default_device
+from realm.models.precision import Precision, choose_precision, default_device
 from realm.openqa.labels import normalise_answer
 from realm.openqa.objective import (
     OpenQaSettings,
@@ -182,6 +182,7 @@ def open_answerer(
     settings: OpenQaSettings,
     index_settings: IndexSettings,
     lexical: LexicalIndex | None = None,
+    precision: Precision = "auto",
 ) -> Answerer:
     """Load a fine-tuned model beside the snapshot that it was fine-tuned with."""
     made_with = read_manifest(checkpoint).inputs.get("snapshot")
@@ -191,7 +192,7 @@ def open_answerer(
             "run `realm finetune` again"
         )
     model = load_model(checkpoint)
-    model.to(default_device(), choose_precision("auto"))
+    model.to(default_device(), choose_precision(precision))
     return Answerer(
         model, store, snapshot, Retriever(snapshot.index(index_settings), lexical), settings
     )

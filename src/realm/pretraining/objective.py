@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from realm.corpus.store import PassageStore
@@ -41,7 +42,7 @@ class RealmSettings(MaskSettings):
     """The batch of a REALM step."""
 
     batch_size: int = 8
-    num_candidates: int = 8
+    num_candidates: int = Field(default=8, ge=2)
     """Null passage included, where it is one (section 4.1)."""
     null_passage: bool = True
     """Whether "no passage helps" is a candidate (section 3.4). Where it is none it is still read,

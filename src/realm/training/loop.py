@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from pydantic import Field
@@ -26,7 +26,12 @@ from realm.models.checkpoint import (
     training_tensors,
     unique_parameters,
 )
-from realm.models.precision import choose_precision, default_device, precision_name
+from realm.models.precision import (
+    Precision,
+    choose_precision,
+    default_device,
+    precision_name,
+)
 from realm.training.distributed import ProcessGroup, join_group
 from realm.training.optim import Optimizer, OptimSettings, scheduled_factor
 from realm.training.state import (
@@ -47,7 +52,7 @@ class LoopSettings(Settings):
     save_every: int = Field(default=200, ge=1)
     log_every: int = Field(default=10, ge=1)
     seed: int = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     recompute: bool = False
     """Run each part of a batch a second time in the backward pass instead of keeping what it
     needs: a third more time, and memory for one part (`token_budget`) whatever the batch."""

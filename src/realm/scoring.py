@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from realm.artifact import fingerprint_of, read_manifest, write_atomically
-from realm.cli.terminal import show_progress
 from realm.errors import ArtifactError, SettingError, SourceError
 from realm.evaluation.comparison import FixedRanking, compare
 from realm.evaluation.metrics import METRIC_VERSION
@@ -24,6 +23,7 @@ from realm.evaluation.retrieval import Ranker, hits, rank_in_batches, recall_by_
 from realm.examples.question import Question, read_questions
 from realm.experiment import expand
 from realm.openqa.answerer import Answerer
+from realm.progress import Progress
 from realm.retrieval.retriever import Retriever
 from realm.run_folder import CHECKPOINTS
 from realm.stages import Run
@@ -98,9 +98,10 @@ def open_qa_report(
             questions,
             "passages retrieved",
             depth,
+            run.progress,
         )
         found = hits(questions, rows, run.corpus())
-        answered = answer_all(answerer, questions)
+        answered = answer_all(answerer, questions, run.progress)
     if predictions is not None:
         write_predictions(predictions, answered)
     return {
@@ -117,7 +118,11 @@ def lexical_ranking(run: Run, questions: Sequence[Question], *, depth: int = DEP
     """The best passages of each question by BM25."""
     lexical = run.lexical()
     return _rank(
-        lambda texts, k: lexical.search(texts, k)[0], questions, "questions to BM25", depth
+        lambda texts, k: lexical.search(texts, k)[0],
+        questions,
+        "questions to BM25",
+        depth,
+        run.progress,
     )
 
 
@@ -132,23 +137,26 @@ def model_ranking(
         questions,
         f"questions to {model}",
         depth,
+        run.progress,
     )
 
 
-def answer_all(answerer: Answerer, questions: Sequence[Question]) -> list[Prediction]:
+def answer_all(
+    answerer: Answerer, questions: Sequence[Question], progress: Progress
+) -> list[Prediction]:
     """Answer and judge all questions under a progress bar."""
-    with show_progress("questions answered", len(questions)) as advance:
+    with progress("questions answered", len(questions)) as advance:
         return predict(answerer, questions, on_progress=lambda done: advance(done, ""))
 
 
 def exact_match_beside(
-    answerer: Answerer, questions: Sequence[Question], rows: np.ndarray
+    answerer: Answerer, questions: Sequence[Question], rows: np.ndarray, progress: Progress
 ) -> float:
     """Exact match, in percent, of a reader that is given another system's passages."""
     own = answerer.retriever
     answerer.retriever = FixedRanking(questions, rows)
     try:
-        return float(summarise(answer_all(answerer, questions))["exact_match"])
+        return float(summarise(answer_all(answerer, questions, progress))["exact_match"])
     finally:
         answerer.retriever = own
 
@@ -197,7 +205,9 @@ def fingerprints(run: Run, model: str, file: str) -> dict[str, str]:
         "corpus": run.corpus().fingerprint,
         "checkpoint": read_manifest(run.checkpoint(model)).fingerprint,
         "snapshot": run.snapshot(model).manifest.fingerprint,
-        "settings": fingerprint_of([group.model_dump(mode="json") for group in used]),
+        "settings": fingerprint_of(
+            [*(group.model_dump(mode="json") for group in used), settings.precision]
+        ),
     }
 
 
@@ -206,8 +216,10 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
-def _rank(ranker: Ranker, questions: Sequence[Question], title: str, depth: int) -> np.ndarray:
-    with show_progress(title, len(questions)) as advance:
+def _rank(
+    ranker: Ranker, questions: Sequence[Question], title: str, depth: int, progress: Progress
+) -> np.ndarray:
+    with progress(title, len(questions)) as advance:
         done = 0
 
         def counted(texts: Sequence[str], k: int) -> np.ndarray:
