@@ -45,7 +45,7 @@ NEEDED: dict[str, tuple[tuple[Part, ...], ...]] = {
         ("query embedder",), ("reader",), ("span head",), _INDEXED,
     ),
     "realm finetune": (("query embedder",), ("reader",), _INDEXED),
-    "realm pretrain": (
+    "realm pretrain, realm fill-mask": (
         ("query embedder",), ("passage embedder",), ("reader",), ("masked head",),
     ),
     "another corpus, edits, refresh": (("passage embedder",),),

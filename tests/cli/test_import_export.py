@@ -132,10 +132,10 @@ def test_info_says_what_is_missing(imported: Path, whole: Path) -> None:
     shown = " ".join(realm("info", "--run", imported).stdout.split())
     assert "passage embedder missing" in shown
     assert "realm ask, realm evaluate open-qa nothing" in shown
-    assert "realm pretrain passage embedder, masked head" in shown
+    assert "realm pretrain, realm fill-mask passage embedder, masked head" in shown
     shown = " ".join(realm("info", "--run", whole).stdout.split())
     assert "another corpus, edits, refresh nothing" in shown
-    assert "realm pretrain masked head" in shown
+    assert "realm pretrain, realm fill-mask masked head" in shown
 
 
 def test_commands_say_what_is_missing(imported: Path, tmp_path: Path) -> None:
@@ -143,6 +143,7 @@ def test_commands_say_what_is_missing(imported: Path, tmp_path: Path) -> None:
     message = error_of(realm("pretrain", "--run", imported, *steps))
     assert "no passage embedder" in message
     assert "--passage-embedder" in message
+    assert "no passage embedder" in error_of(realm("fill-mask", "a [MASK]", "--run", imported))
     run = tmp_path / "reader"
     assert realm("import", RELEASED / "reader", "--run", run).exit_code == 0
     assert "no query embedder" in error_of(realm("ask", "Who?", "--run", run))

@@ -10,7 +10,7 @@ from realm.cli.options import ModelOption, RunOption, SetOption, absolute, open_
 from realm.cli.terminal import results, show_progress, show_table
 
 if TYPE_CHECKING:
-    from realm.evaluation.fill_mask import FilledMask, Filling
+    from realm.evaluation.fill_mask import Candidate, FilledMask, Filling
 
 _SMALLEST_SHOWN_PLAIN = 0.001
 
@@ -35,6 +35,7 @@ def fill_mask(
     from realm.scoring import check_model
 
     opened = open_existing(run, assignments)
+    opened.require("query embedder", "passage embedder", "reader", "masked head")
     name = check_model(opened, model) if model else opened.newest_pretrained()
     experiment, checkpoint = opened.experiment, opened.checkpoint(name)
     index = opened.snapshot(name).index(experiment.index)
@@ -73,7 +74,7 @@ def _show(filled: "FilledMask") -> None:
     console.print(line.append(f"retrieval utility {filled.retrieval_utility:+.2f}"))
     rows = [
         [
-            f"{c.title}: {c.text}" if c.passage_id is not None else "(no passage)",
+            _passage(c),
             _number(c.retrieval_probability),
             _number(c.answer_probability),
             f"{c.retrieval_utility:+.2f}",
@@ -84,6 +85,12 @@ def _show(filled: "FilledMask") -> None:
     show_table(f"What each passage makes of {answer.text!r}", head, rows)
     _show_fillings("Likeliest fillings", filled.fillings)
     _show_fillings("Likeliest fillings without retrieval", filled.fillings_without_retrieval)
+
+
+def _passage(candidate: "Candidate") -> str:
+    if candidate.passage_id is None:
+        return "(no passage)"
+    return f"{candidate.title}: {candidate.text}" if candidate.title else candidate.text
 
 
 def _show_fillings(title: str, fillings: "tuple[Filling, ...]") -> None:

@@ -45,7 +45,10 @@ def import_(
     show_import(run)
     padding = json.loads((run / IMPORT / "config.json").read_text("utf-8"))["pad_token_id"]
     if padding:
-        say(f"word {padding} is kept from learning: the released config.json calls it padding")
+        say(
+            f"wordpiece {padding} takes no gradient, as in transformers' port: the released "
+            f"config.json says pad_token_id={padding}"
+        )
 
 
 def export(
