@@ -5,15 +5,18 @@ Each result is opened if it is there and made otherwise; `stages.Run` goes on fr
 
 from typing import Self
 
-from realm.artifact import is_finished
+from realm.artifact import is_finished, read_manifest
 from realm.corpus.store import PassageStore, build_corpus
-from realm.errors import SettingError
+from realm.errors import ArtifactError, SettingError
 from realm.experiment import expand
 from realm.models.checkpoint import check_lengths
 from realm.models.trunk import locate_trunk
+from realm.pretraining.reading import ReadingPairs, mine_reading_pairs
 from realm.retrieval.lexical import LexicalIndex, build_lexical_index
 from realm.run_folder import RunFolder
 from realm.spans.annotate import SpanStore, annotate
+
+_MINED_BY = ("num_queries", "depth")
 
 
 class DataRun(RunFolder):
@@ -69,5 +72,22 @@ class DataRun(RunFolder):
         with self._stage("lexical", "passages for BM25", len(store)) as advance:
             return build_lexical_index(
                 store, path, settings=self.experiment.lexical,
+                on_progress=lambda done: advance(done, ""),
+            )  # fmt: skip
+
+    def reading_pairs(self) -> ReadingPairs:
+        """Masked spans beside other passages that hold the same words."""
+        path = self.path / "warm-start" / "pairs"
+        settings = self.experiment.warm_start.reader.objective
+        store = self.corpus()
+        if self._is_made(path, store):
+            made_with = read_manifest(path).settings
+            if any(made_with[name] != getattr(settings, name) for name in _MINED_BY):
+                raise ArtifactError(f"{path} was made with other settings: delete it")
+            return ReadingPairs.open(path)
+        spans, lexical = self.spans(), self.lexical()
+        with self._stage("reading-pairs", "spans looked up", settings.num_queries) as advance:
+            return mine_reading_pairs(
+                path, store, spans, lexical, settings, seed=0,
                 on_progress=lambda done: advance(done, ""),
             )  # fmt: skip

@@ -7,9 +7,9 @@ in the run. Nothing upstream of the command line imports this: a stage is given 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from realm.config import Settings, override, read_settings, read_toml
 from realm.corpus.passages import CorpusSettings
@@ -114,6 +114,12 @@ class Experiment(Settings):
     retrieval: RetrievalSettings = RetrievalSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     selection: SelectionSettings = SelectionSettings()
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> Self:
+        if self.selection.pretrain == "best" and not self.pretrain.num_held_out:
+            raise ValueError('selection.pretrain = "best" needs pretrain.num_held_out')
+        return self
 
     @property
     def packing_settings(self) -> PackingSettings:

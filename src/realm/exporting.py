@@ -1,7 +1,7 @@
 """How does a model leave this program, so that transformers loads it?
 
 transformers-realm   embedder/ encoder/ openqa/, in the layout of the released checkpoints,
-                     for the REALM classes of transformers 4.16 to 4.56
+                     for the REALM classes of transformers 4.16 to 4.57
 auto-model           query-embedder/ passage-embedder/ reader/: the trunks alone, for AutoModel
 """
 
@@ -90,6 +90,8 @@ def _check_shape(model: Model) -> None:
         "packing.title_in_joint=false": not packing.title_in_joint,
         "packing.segments=separate": packing.segments == "separate",
         "a BERT trunk": model.reader.trunk.config.model_type == "bert",  # type: ignore[union-attr]
+        "one shape of embedder.trunk and reader.trunk": _shape(model.reader.trunk)
+        == _shape(model.embedder.query_tower.trunk),
         "a WordPiece tokenizer": _model_of(model.tokenizer)["type"] == "WordPiece",
     }
     lacking = [name for name, holds in wanted.items() if not holds]
@@ -98,6 +100,16 @@ def _check_shape(model: Model) -> None:
             f"REALM's classes in transformers need {lacking[0]}, and this model has it otherwise: "
             "export its trunks with --format auto-model"
         )
+
+
+def _shape(trunk: Any) -> dict[str, Any]:
+    """What a configuration says, apart from dropout and where the trunk came from."""
+    passing = ("_name_or_path", "architectures", "dtype", "transformers_version")
+    return {
+        key: value
+        for key, value in trunk.config.to_dict().items()
+        if key not in passing and "dropout" not in key
+    }
 
 
 def _write(folder: Path, model: Model, tensors: Mapping[str, Tensor], **facts: Any) -> Path:

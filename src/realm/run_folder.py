@@ -84,8 +84,10 @@ class RunFolder:
             path = latest_checkpoint(folder) or folder
         if not is_finished(path):
             raise ArtifactError(f"{self.path} has no {name} checkpoint yet: run that stage first")
-        step = read_manifest(path).settings["step"]
-        if step < num_steps:
+        manifest = read_manifest(path)
+        step = manifest.settings["step"]
+        # A model that was taken over may be the best of its training, not the last.
+        if step < num_steps and TAKEN_FROM not in manifest.inputs:
             raise ArtifactError(
                 f"{name} of {self.path} is at step {step:,} of {num_steps:,}: "
                 f"go on with `realm {name} --run {self.path}`"
@@ -117,19 +119,21 @@ class RunFolder:
             folder, loop = "warm-start/embedder", warm.embedder.loop
         return self.path / folder, loop.num_steps
 
-    def _embedded_by(self, name: str) -> str:
-        """The checkpoint whose passage embedder is that of the named one.
-
-        Fine-tuning leaves it as it is, and so does a stage of no steps.
-        """
+    def resolved(self, name: str) -> str:
+        """The stage whose checkpoint the named one has: a stage of no steps changes nothing."""
         warm, pretrain = self.experiment.warm_start, self.experiment.pretrain
-        if name == "finetune":
-            name = self.experiment.finetune.retriever_from
         if name == "pretrain" and pretrain.loop.num_steps == 0 and not self.taken(name):
             name = "warm-start"
         if name == "warm-start" and warm.embedder.loop.num_steps == warm.reader.loop.num_steps == 0:
             name = "start"
         return name
+
+    def _embedded_by(self, name: str) -> str:
+        """The checkpoint whose passage embedder is that of the named one: fine-tuning keeps it."""
+        source = self.experiment.finetune.retriever_from
+        if name == "finetune" and not (self.taken(name) and source != "pretrain"):
+            name = source
+        return self.resolved(name)
 
     def newest_checkpoint(self) -> str:
         """The name of the furthest stage that is finished."""
@@ -144,7 +148,7 @@ class RunFolder:
     def newest_pretrained(self) -> str:
         """The furthest finished stage in which the masked head has its part: no fine-tuning."""
         newest = self.newest_checkpoint()
-        return "pretrain" if newest == "finetune" else newest
+        return self.resolved("pretrain") if newest == "finetune" else newest
 
     def taken(self, name: str) -> Path | None:
         """The checkpoint of a stage whose model came from elsewhere: nothing is trained there."""

@@ -34,7 +34,7 @@ from realm.models.precision import choose_precision, default_device
 from realm.openqa.answerer import Answerer, open_answerer
 from realm.openqa.finetune import select_questions
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
-from realm.pretraining.reading import ReadingObjective, ReadingPairs, mine_reading_pairs
+from realm.pretraining.reading import ReadingObjective
 from realm.pretraining.run import Pretraining
 from realm.pretraining.warm_start import InverseClozeObjective
 from realm.retrieval.lexical import LexicalIndex
@@ -83,24 +83,10 @@ class Run(DataRun):
             model, store = load_model(first), self.corpus()
             return InverseClozeObjective(
                 model, store, settings.objective,
-                seed=settings.loop.seed, vectors=self._trunk_vectors(),
+                seed=settings.loop.seed, vectors=self.trunk_vectors(),
             )  # fmt: skip
 
         return self._train("warm-start-embedder", folder, objective, settings.loop, inputs)
-
-    def reading_pairs(self) -> ReadingPairs:
-        """Masked spans beside other passages that hold the same words."""
-        path = self.path / "warm-start" / "pairs"
-        settings = self.experiment.warm_start.reader.objective
-        store = self.corpus()
-        if self._is_made(path, store):
-            return ReadingPairs.open(path)
-        spans, lexical = self.spans(), self.lexical()
-        with self._stage("reading-pairs", "spans looked up", settings.num_queries) as advance:
-            return mine_reading_pairs(
-                path, store, spans, lexical, settings, seed=0,
-                on_progress=lambda done: advance(done, ""),
-            )  # fmt: skip
 
     def warm_start(self) -> Path:
         """Both halves warm: the checkpoint that REALM starts from."""
@@ -127,7 +113,7 @@ class Run(DataRun):
         if settings.loop.num_steps == 0:
             return first
         self.require("query embedder", "passage embedder", "reader", "masked head")
-        inputs = self._inputs(first, settings)
+        inputs = self._inputs(first, settings, self.experiment.index, self.experiment.spans)
         if queries is not self:
             inputs["queries"] = queries.corpus().fingerprint
         if self._finished(folder, settings.loop, inputs) is not None:
@@ -138,7 +124,7 @@ class Run(DataRun):
             Pretraining(
                 folder, load_model(first), store, spans, snapshot, settings,
                 self.experiment.index, inputs, self.progress,
-                queries.corpus(), self._trunk_vectors(),
+                queries.corpus(), self.trunk_vectors(),
             ).run(lambda step, row: advance(step, _note(row)))  # fmt: skip
         return self.checkpoint("pretrain")
 
@@ -152,7 +138,7 @@ class Run(DataRun):
             self.require("passage embedder")  # it embeds the null passage
         first, snapshot = self.pretrain(), self.snapshot("finetune")
         inputs = {
-            **self._inputs(first, settings),
+            **self._inputs(first, settings, self.experiment.index),
             "snapshot": snapshot.manifest.fingerprint,
             "questions": fingerprint_of([asdict(q) for q in self.train_questions()]),
         }
@@ -160,9 +146,9 @@ class Run(DataRun):
         def objective() -> Objective:
             model = load_model(first)
             if settings.retriever_from != "pretrain":
-                model.embedder = load_model(self.checkpoint(settings.retriever_from)).embedder
+                model.embedder = self._half(settings.retriever_from).embedder
             if settings.reader_from != "pretrain":
-                model.reader = load_model(self.checkpoint(settings.reader_from)).reader
+                model.reader = self._half(settings.reader_from).reader
             model.embedder = model.embedder.with_own_query_tower()
             questions = self._questions_to_learn_from(model, snapshot)
             return OpenQaObjective(
@@ -170,6 +156,11 @@ class Run(DataRun):
                 seed=settings.loop.seed, index_settings=self.experiment.index,
             )  # fmt: skip
 
+        if settings.num_development_questions:
+            chosen_by = [asdict(q) for q in self.development_questions()]
+            inputs["development"] = fingerprint_of(
+                [chosen_by, self.experiment.retrieval.model_dump(mode="json")]
+            )
         measure = self._measure_development(snapshot)
         self._train("finetune", folder, objective, settings.loop, inputs, measure)
         return self.checkpoint("finetune")
@@ -185,10 +176,10 @@ class Run(DataRun):
         if not size:
             return None
         questions = self.development_questions()
+        settings, lexical = self._answering("finetune")
+        retriever = Retriever(snapshot.index(self.experiment.index), lexical)
 
         def measure(model: Model) -> Scalars:
-            settings, lexical = self._answering("finetune")
-            retriever = Retriever(snapshot.index(self.experiment.index), lexical)
             answerer = Answerer(model, self.corpus(), snapshot, retriever, settings)
             return {BEST_FINETUNED_BY: exact_match_of_sample(answerer, questions, size)}
 
@@ -208,7 +199,7 @@ class Run(DataRun):
                 return snapshot
         self.require("passage embedder")
         model = self._at_work(load_model(checkpoint))
-        vectors = self._trunk_vectors()
+        vectors = self.trunk_vectors()
         with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
             return write_snapshot(
                 path, model, store, checkpoint=fingerprint, vectors=vectors,
@@ -216,7 +207,7 @@ class Run(DataRun):
                 on_progress=lambda done: advance(done, ""),
             )  # fmt: skip
 
-    def _trunk_vectors(self) -> TrunkVectors | None:
+    def trunk_vectors(self) -> TrunkVectors | None:
         """Kept where training leaves the trunk at rest: many snapshots for one embedding."""
         trunk_moves = self.experiment.warm_start.embedder.objective.trains == "all"
         if trunk_moves or self.taken_checkpoints():
@@ -234,7 +225,7 @@ class Run(DataRun):
         """The object that answers, with the furthest checkpoint or the named one."""
         name = name or self.newest_checkpoint()
         self.require("reader")
-        if name == "start":
+        if name != "finetune":
             self.require("span head")
         return self.searcher(name)
 
@@ -273,14 +264,17 @@ class Run(DataRun):
 
     # -- plumbing -------------------------------------------------------------------------
 
+    def _half(self, name: str) -> Model:
+        return load_model(self.checkpoint(self.resolved(name)))
+
     def _at_work(self, model: Model) -> Model:
         return model.to(default_device(), choose_precision(self.experiment.precision))
 
-    def _inputs(self, checkpoint: Path, settings: Settings) -> dict[str, str]:
+    def _inputs(self, checkpoint: Path, *settings: Settings) -> dict[str, str]:
         return {
             "corpus": self.corpus().fingerprint,
             "checkpoint": read_manifest(checkpoint).fingerprint,
-            "settings": fingerprint_of(settings.model_dump(mode="json")),
+            "settings": fingerprint_of([group.model_dump(mode="json") for group in settings]),
         }
 
     def _train(

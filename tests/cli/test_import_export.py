@@ -168,6 +168,16 @@ def test_an_encoder_and_an_embedder_make_a_model_to_train(
     assert Run.open(run).newest_checkpoint() == "finetune"
 
 
+def test_an_import_reads_another_corpus(whole: Path, corpus_source: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    result = realm("swap-corpus", corpus_source, "--run", whole, "--to", new)
+    assert result.exit_code == 0, result.output
+    assert Run.open(new).experiment.corpus.cut == "sentences"
+    result = realm("ask", "where is tavil?", "--run", new, "--json")
+    assert result.exit_code == 0, result.output
+    assert "no masked head" in error_of(realm("fill-mask", "a [MASK]", "--run", new))
+
+
 def test_an_export_comes_back_as_it_was(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = realm("export", out, "--run", whole)

@@ -130,6 +130,25 @@ def test_a_changed_fact_changes_the_answer(run: Path, swapped: Path) -> None:
     assert before[first][0]["text"] == after[first][0]["text"]
 
 
+def test_given_again_it_goes_on(run: Path, swapped: Path) -> None:
+    shutil.rmtree(swapped / "pretrain")  # as if it had been stopped before the model was taken
+    source = run.parent / f"{AFTER}.jsonl"
+    result = realm("swap-corpus", source, "--run", run, "--to", swapped)
+    assert result.exit_code == 0, result.output
+    assert Run.open(swapped).taken("pretrain") is not None
+    result = realm("swap-corpus", run.parent / f"{BEFORE}.jsonl", "--run", run, "--to", swapped)
+    assert result.exit_code == 2
+    assert "is a run already" in result.output
+
+
+def test_the_best_of_a_training_may_be_taken_though_it_is_not_the_last(swapped: Path) -> None:
+    made = Run.open(swapped)
+    loop = made.experiment.pretrain.loop.model_copy(update={"num_steps": 7})
+    pretrain = made.experiment.pretrain.model_copy(update={"loop": loop})
+    longer = Run(swapped, made.experiment.model_copy(update={"pretrain": pretrain}))
+    assert longer.checkpoint("pretrain") == made.checkpoint("pretrain")
+
+
 def test_the_model_is_the_same_and_was_not_trained(run: Path, swapped: Path) -> None:
     name = "pretrain/checkpoints/step-000000000"
     one, other = (read_manifest(path / name) for path in (run, swapped))
@@ -185,7 +204,7 @@ def test_what_cannot_be_swapped(run: Path, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     Run(begun, Run.open(run).experiment).save_recipe()
     untrained = realm("swap-corpus", source, "--run", begun, "--to", tmp_path / "to")
-    assert "no pretrain checkpoint yet" in error_of(untrained)
+    assert "has no checkpoint yet" in error_of(untrained)
     assert not (tmp_path / "to").exists()
     missing = realm("swap-corpus", tmp_path / "no", "--run", run, "--to", tmp_path / "to")
     assert "there is no file or folder" in error_of(missing)

@@ -256,6 +256,18 @@ def test_the_loss_falls(make: Make) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_a_span_to_point_at_is_an_answer_however_passages_are_judged(make: Make) -> None:
+    # Letter by letter no passage holds "TAVIL"; by its words several do.
+    question = Question("Where is the port?", ("TAVIL",))
+    by_words, _ = make([question]).loss(0)
+    raw = make([question], retriever_positives="raw")
+    _, scalars = raw.loss(0)
+    assert scalars["retriever_loss"] == 0.0
+    _, reference = make([question]).loss(0)
+    assert scalars["reader_loss"] == pytest.approx(reference["reader_loss"], abs=1e-5)
+    assert by_words.item() > 0
+
+
 def test_one_passage_that_is_read_holds_the_answer_where_the_retriever_found_any() -> None:
     rows = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 8], [5, 6, 7, 8]])
     is_positive = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]]).bool()

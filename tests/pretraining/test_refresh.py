@@ -449,3 +449,17 @@ def test_what_a_resumed_training_needs_is_kept(world: World, every: int, lag: in
         in_force[step] = live.snapshot.step
     assert len(world.snapshots) <= 3, "old ones are removed"
     assert in_force[18] >= 12
+
+
+def test_an_old_checkpoint_that_is_the_best_keeps_no_snapshots(world: World) -> None:
+    live = world.live(every=4)
+    best = checkpoint_path(world.folder, 0)
+    for step in range(19):
+        if step % 2 == 0:
+            world.save(step)
+            if not best.exists():
+                save_checkpoint(best, world.model, step=0, inputs={})
+            world.refresh(4)
+            live.prune()
+        live.before_step(step)
+    assert len(world.snapshots) <= 3

@@ -49,8 +49,11 @@ _MADE_WITH = (
     ("queries/corpus", ("pretrain_sources",)),
     ("spans", ("spans",)),
     ("lexical", ("lexical",)),
+    ("queries/spans", ("spans",)),
+    ("index", ("selection",)),
     ("start/checkpoint", ("embedder", "reader", "packing")),
 )
+_MADE_WITHOUT = {"corpus.num_workers", "selection.finetune"}
 _DEFAULT_RECIPE = "laptop"  # for documents of one's own, on two cores
 _MOST_NAMED = 3  # differing settings that an error lists
 
@@ -123,7 +126,7 @@ def _refuse_late_changes(path: Path, saved: "Experiment", wanted: "Experiment") 
     for artifact, sections in _MADE_WITH:
         keep = set(sections)
         differing = _differences(saved.model_dump(include=keep), wanted.model_dump(include=keep))
-        differing = [name for name in differing if name != "corpus.num_workers"]
+        differing = [name for name in differing if name not in _MADE_WITHOUT]
         if differing and is_finished(path / artifact):
             raise SettingError(
                 f"{path / artifact} is finished and was made with other settings "

@@ -61,7 +61,7 @@ def export(
     ] = _FORMATS[0],
     model: ModelOption = "",
 ) -> None:
-    """Write a model for transformers: REALM's own classes (up to 4.56), or any AutoModel."""
+    """Write a model for transformers: REALM's own classes (up to 4.57), or any AutoModel."""
     from realm.exporting import export_auto_models, export_transformers_realm
     from realm.scoring import check_model
 

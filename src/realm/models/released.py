@@ -1,6 +1,6 @@
 """What is in a released checkpoint of REALM, and which tensor there is which one here?
 
-The layout is that of the REALM classes of transformers 4.16 to 4.56: `config.json`, the weights
+The layout is that of the REALM classes of transformers 4.16 to 4.57: `config.json`, the weights
 as `model.safetensors` or `pytorch_model.bin`, and `vocab.txt`. Five kinds of folder exist; none
 holds everything, so what came along is kept as a list of parts.
 """

@@ -231,8 +231,10 @@ class OpenQaObjective:
                         gold[number, place, first, last - first] = True
         # Occurrences in what was cut off a long passage cannot be pointed at.
         gold &= reading.spans.isfinite()
-        null = self._is_unanswered(reading.rows, questions).to(gold.device)[:, None]
-        return torch.cat((gold.flatten(1), null & self.settings.null_passage), dim=1)
+        spans = gold.flatten(1)
+        null = self._is_unanswered(reading.rows, questions).to(gold.device)
+        null &= ~spans.any(dim=1)  # the two may look for answers in different ways
+        return torch.cat((spans, (null & self.settings.null_passage)[:, None]), dim=1)
 
     def _is_unanswered(
         self, rows: Int[Tensor, "batch passages"], questions: Sequence[Question]

@@ -228,6 +228,6 @@ def _mean_pointing_loss(scores: Tensor, gold: Tensor) -> Tensor:
     count = gold.any(dim=-1).sum().clamp(min=1)
     # Examples beside the null passage have no spans at all: their -inf rows are left out.
     has_spans = scores.isfinite().any(dim=-1)
-    if not has_spans.any():
-        return scores.new_zeros(())
+    if not has_spans.any():  # a zero with a gradient, as other processes have one
+        return scores.masked_fill(scores.isinf(), 0.0).sum()
     return -positive_log_likelihood(scores[has_spans], gold[has_spans]).sum() / count

@@ -152,7 +152,8 @@ class LiveIndex:
 
     def prune(self) -> None:
         """Remove snapshots that neither this training nor its resumption can need."""
-        oldest_resume = min(steps_in(self._folder / "checkpoints"), default=0)
+        # A resumption begins at one of the latest two; an older one may be kept as the best.
+        oldest_resume = min(steps_in(self._folder / "checkpoints")[-2:], default=0)
         in_force = self._journal.latest(_ADOPTION, oldest_resume)
         oldest = in_force["snapshot"] if in_force else 0
         newer = [step for step in steps_in(self._folder / "snapshots") if step >= oldest]

@@ -55,7 +55,7 @@ class LoopSettings(Settings):
     precision: Precision = "auto"
     recompute: bool = False
     """Run each part of a batch a second time in the backward pass instead of keeping what it
-    needs: a third more time, and memory for one part (`token_budget`) whatever the batch."""
+    needs: a third more time; of all parts but one (`token_budget`) only the outputs are kept."""
     optim: OptimSettings = OptimSettings()
 
 
