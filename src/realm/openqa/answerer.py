@@ -5,11 +5,12 @@ answers are the spans that the reader points at, summed over passages where the 
 stand in several, ranked by probability, each with the passage that supports it best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from realm.artifact import read_manifest
@@ -127,51 +128,68 @@ class Answerer:
 
     def _rank(self, question: str, number: int, reading: Reading, top_k: int) -> Answered:
         probabilities = reading.joint[number].softmax(dim=-1)
-        beliefs = reading.retrieval_scores[number].softmax(dim=-1)
-        null = float(probabilities[-1])
-        spans = probabilities[:-1]
-        best, places = spans.topk(min(_SPANS_LOOKED_AT, len(spans)))
-        _, body, widths = reading.spans[number].shape
-        answers: dict[str, Answer] = {}
+        is_single = self.settings.answers == "single_span"
+        best: dict[str, _Span] = {}
         totals: dict[str, float] = {}
+        for span in self._likeliest(number, reading, probabilities[:-1]):
+            if not is_single and span.splits_word:
+                continue
+            key = span.text.lower() if is_single else normalise_answer(span.text)
+            if key:
+                best.setdefault(key, span)
+                added = 0.0 if is_single and key in totals else span.probability
+                totals[key] = totals.get(key, 0.0) + added
+        beliefs = reading.retrieval_scores[number].softmax(dim=-1)
+        ranked = sorted(best, key=lambda key: -totals[key])[:top_k]
+        chosen = (self._answer(best[key], totals[key], beliefs) for key in ranked)
+        return Answered(question, tuple(chosen), float(probabilities[-1]))
+
+    def _likeliest(self, number: int, reading: Reading, spans: Tensor) -> Iterator["_Span"]:
+        """The most probable spans of a question, with their characters."""
+        _, body, widths = reading.spans[number].shape
+        rows = reading.rows[number].tolist()
+        read = {row: (self.store.text(row), self.store.token_spans(row)) for row in {*rows} - {-1}}
+        best, places = spans.topk(min(_SPANS_LOOKED_AT, len(spans)))
         for probability, place in zip(best.tolist(), places.tolist(), strict=True):
             if probability == 0.0:
                 break
-            passage, first, offset = (
-                place // (body * widths),
-                place // widths % body,
-                place % widths,
-            )
-            row = int(reading.rows[number, passage])
-            is_single = self.settings.answers == "single_span"
-            if not is_single and self._splits_word(row, first, first + offset):
-                continue
-            answer = self._answer(row, first, first + offset, probability, float(beliefs[passage]))
-            key = answer.text.lower() if is_single else normalise_answer(answer.text)
-            if key:
-                answers.setdefault(key, answer)
-                added = 0.0 if is_single and key in totals else probability
-                totals[key] = totals.get(key, 0.0) + added
-        ranked = sorted(answers, key=lambda key: -totals[key])[:top_k]
-        chosen = tuple(_with_probability(answers[key], totals[key]) for key in ranked)
-        return Answered(question, chosen, null)
+            passage, first, offset = np.unravel_index(place, (len(rows), body, widths))
+            text, tokens = read[rows[passage]]
+            start, end = int(tokens[first][0]), int(tokens[first + offset][1])
+            yield _Span(int(passage), rows[passage], text, start, end, probability)
 
-    def _splits_word(self, row: int, first: int, last: int) -> bool:
-        """Whether a span begins or ends inside a word: wordpieces do, answers do not."""
-        text, spans = self.store.text(row), self.store.token_spans(row)
-        start, end = int(spans[first][0]), int(spans[last][1])
+    def _answer(self, span: "_Span", probability: float, beliefs: Tensor) -> Answer:
+        passage = self.store.passage(span.row)
+        source_start, source_end = self.store.source_span(span.row, span.start, span.end)
+        evidence = EvidencePassage(
+            passage.passage_id, passage.title, passage.text, span.start, span.end,
+            float(beliefs[span.place]),
+        )  # fmt: skip
+        return Answer(
+            span.text, probability, passage.document_id, source_start, source_end, evidence
+        )
+
+
+class _Span(NamedTuple):
+    """Characters of a passage that the reader points at; `place` is the passage's rank."""
+
+    place: int
+    row: int
+    passage: str
+    start: int
+    end: int
+    probability: float
+
+    @property
+    def text(self) -> str:
+        return self.passage[self.start : self.end]
+
+    @property
+    def splits_word(self) -> bool:
+        """Whether it begins or ends inside a word: wordpieces do, answers do not."""
+        text, start, end = self.passage, self.start, self.end
         begins_inside = start > 0 and text[start - 1 : start + 1].isalnum()
         return begins_inside or (end < len(text) and text[end - 1 : end + 1].isalnum())
-
-    def _answer(self, row: int, first: int, last: int, probability: float, belief: float) -> Answer:
-        passage, spans = self.store.passage(row), self.store.token_spans(row)
-        start, end = int(spans[first][0]), int(spans[last][1])
-        source_start, source_end = self.store.source_span(row, start, end)
-        evidence = EvidencePassage(
-            passage.passage_id, passage.title, passage.text, start, end, belief
-        )
-        text = passage.text[start:end]
-        return Answer(text, probability, passage.document_id, source_start, source_end, evidence)
 
 
 def open_answerer(
@@ -201,7 +219,3 @@ def open_answerer(
 def vars_of(record: Any) -> dict[str, Any]:
     """The fields of a frozen record, one level deep."""
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
-
-
-def _with_probability(answer: Answer, probability: float) -> Answer:
-    return Answer(**{**vars_of(answer), "probability": probability})
