@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from records import example, field, masked, record, varint
 
-from realm.corpus.documents import Document, read_documents
+from realm.corpus.documents import Document, _read_source, read_documents
 from realm.corpus.passages import CorpusSettings, normalise
 from realm.corpus.store import PassageStore, build_corpus
 from realm.corpus.tfrecords import parse_example, read_records
@@ -126,6 +126,22 @@ def test_a_folder_of_shards_is_one_source(tmp_path: Path) -> None:
         write(tmp_path / f"x.tfrecord-0000{number}-of-00003", documents(f"Shard {number}.", []))
     (tmp_path / "features.json").write_text("{}")  # lies beside the shards
     assert [d.text for d in read_documents([tmp_path])] == ["Shard 0.", "Shard 1.", "Shard 2."]
+
+
+def test_ids_that_count_are_not_kept_to_be_compared(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        uid = {"uid": ["7"]} if folder == "one" else {}
+        contents = [documents(f"Number {n}.", []) for n in range(200)]
+        write(tmp_path / folder / "a.tfrecord", documents("First.", [], **uid), *contents)
+    names = [name for _, name in _read_source(tmp_path / "one")]
+    assert names == ["7", "a.tfrecord#", *[""] * 199]
+    # Files of one name in two sources are told apart by nothing.
+    with pytest.raises(SourceError, match=r"two: the document id 'a\.tfrecord#1' occurs twice"):
+        list(read_documents([tmp_path / "one", tmp_path / "two"]))
+    write(tmp_path / "one" / "a.tfrecord", *[documents("Twice.", [], uid=["7"])] * 2)
+    with pytest.raises(SourceError, match="the document id '7' occurs twice"):
+        list(read_documents([tmp_path / "one"]))
 
 
 @pytest.mark.parametrize("place", [0, 5, 9, 14, 40, -5, -1])
