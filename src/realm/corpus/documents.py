@@ -238,8 +238,14 @@ def _open(path: Path, compression: str) -> BufferedIOBase:
     return path.open("rb")
 
 
+def replace_surrogates(text: str) -> str:
+    """Half of a surrogate pair, which JSON can spell, is no character that could be stored.
+
+    One character takes its place, so that offsets stay.
+    """
+    return _SURROGATE.sub("\ufffd", text)
+
+
 def _document(document_id: str, title: str, text: str) -> Document:
-    # Half of a surrogate pair, which JSON can spell, is no character that could be stored.
-    # One character takes its place, so that offsets stay.
-    document_id, title, text = (_SURROGATE.sub("\ufffd", v) for v in (document_id, title, text))
+    document_id, title, text = map(replace_surrogates, (document_id, title, text))
     return Document(document_id, title, text)
