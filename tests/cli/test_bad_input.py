@@ -170,6 +170,26 @@ def test_a_full_disk(error: Exception, run: Path, monkeypatch: pytest.MonkeyPatc
     assert "disk is full" in error_of(realm("spans", "--run", run))
 
 
+def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
+    questions = write_text(tmp_path / "q.jsonl", QUESTION)
+    (tmp_path / "folder").mkdir()
+    command = ("questions", questions, "--output")
+    assert f"{tmp_path / 'folder'}: Is a directory" in error_of(
+        realm(*command, tmp_path / "folder")
+    )
+    assert "File exists" in error_of(realm(*command, questions / "out.jsonl"))
+    assert "Not a directory" in error_of(realm(*command, questions / "below" / "out.jsonl"))
+
+
+def test_errors_without_a_file_are_not_hidden(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Run) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Run, "spans", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        realm("spans", "--run", run)
+
+
 def test_an_interrupt_says_how_to_go_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(self: Run) -> None:
         raise KeyboardInterrupt

@@ -92,6 +92,15 @@ def test_bad_input_of_train(data: Path, trunk_folder: Path, tmp_path: Path) -> N
     assert "no label 'GPE'" in message
     message = error_of(realm(*common, out, "--data", data, "--set", "num_epoch=3"))
     assert "'num_epochs'" in message
+    report = tmp_path / "report.json"
+    message = error_of(realm(*common, out, "--data", data, "--json", report))
+    assert "--held-out" in message
+    message = error_of(realm(*common, data / "below" / "out", "--data", data))
+    assert "cannot be written" in message
+    message = error_of(
+        realm(*common, out, "--data", data, "--held-out", "--json", data / "report.json")
+    )
+    assert "cannot be written" in message
     assert not out.exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 from command_line import realm
 
 from realm.cli import terminal
-from realm.cli.terminal import Pace, show_progress, size
+from realm.cli.terminal import Pace, show_progress, show_table, size
 from realm.evaluation.report import duration
 
 
@@ -75,6 +75,20 @@ def test_a_terminal_gets_a_bar(
     assert "steps" in shown.err
     assert "2 in 0:00" in shown.err
     assert shown.out == ""
+
+
+def test_brackets_are_no_markup(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [["Tavil [citation needed] is a port [/b] :smile:", "1"]]
+    show_table("What 'a [/i]' makes", ("passage [x]", "number"), rows)
+    shown = capsys.readouterr().out
+    for text in ("What 'a [/i]' makes", "passage [x]", rows[0][0]):
+        assert text in shown
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with show_progress("steps [/b]", 2) as advance:
+        advance(2, "[note]")
+    assert "steps [/b]" in capsys.readouterr().err
 
 
 def test_work_within_work_shares_the_terminal(

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from records import example, field, masked, record, varint
 
-from realm.corpus.documents import Document, read_documents
+from realm.cli.info_commands import show_span_statistics
+from realm.corpus.documents import Document, _read_source, read_documents
 from realm.corpus.passages import CorpusSettings, normalise
 from realm.corpus.store import PassageStore, build_corpus
 from realm.corpus.tfrecords import parse_example, read_records
@@ -58,7 +59,8 @@ def write(path: Path, *contents: bytes) -> Path:
 
 
 def texts(document: Document) -> list[tuple[str, str]]:
-    return [(document.text[start:end], label) for start, end, label in document.spans or ()]
+    spans = document.spans or ()
+    return [(document.text[start:end], label) for start, end, label in spans if start < end]
 
 
 def test_a_record_as_tensorflow_writes_it() -> None:
@@ -119,6 +121,17 @@ def test_what_cuts_a_character_is_left_out(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tfrecord", documents(TEXT, [*bad, (size - 3, size, "END")]))
     (document,) = read_documents([path])
     assert texts(document) == [("it.", "END")]
+    # They are kept as empty ones, to be counted.
+    assert [span[:2] for span in document.spans or ()][:-1] == [(0, 0)] * len(bad)
+
+
+def test_a_record_without_the_keys_has_no_spans(tmp_path: Path) -> None:
+    bare = example({"text": ["Nothing here."], "title": ["t"]})
+    path = write(tmp_path / "a.tfrecord", bare, documents(TEXT, SPANS), bare)
+    assert [len(document.spans or ()) for document in read_documents([path])] == [0, 4, 0]
+    path = write(tmp_path / "a.tfrecord", bare, bare)
+    with pytest.raises(SourceError, match="record 1 has no spans, and no other"):
+        list(read_documents([path]))
 
 
 def test_a_folder_of_shards_is_one_source(tmp_path: Path) -> None:
@@ -126,6 +139,22 @@ def test_a_folder_of_shards_is_one_source(tmp_path: Path) -> None:
         write(tmp_path / f"x.tfrecord-0000{number}-of-00003", documents(f"Shard {number}.", []))
     (tmp_path / "features.json").write_text("{}")  # lies beside the shards
     assert [d.text for d in read_documents([tmp_path])] == ["Shard 0.", "Shard 1.", "Shard 2."]
+
+
+def test_ids_that_count_are_not_kept_to_be_compared(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        uid = {"uid": ["7"]} if folder == "one" else {}
+        contents = [documents(f"Number {n}.", []) for n in range(200)]
+        write(tmp_path / folder / "a.tfrecord", documents("First.", [], **uid), *contents)
+    names = [name for _, name in _read_source(tmp_path / "one")]
+    assert names == ["7", "a.tfrecord#", *[""] * 199]
+    # Files of one name in two sources are told apart by nothing.
+    with pytest.raises(SourceError, match=r"two: the document id 'a\.tfrecord#1' occurs twice"):
+        list(read_documents([tmp_path / "one", tmp_path / "two"]))
+    write(tmp_path / "one" / "a.tfrecord", *[documents("Twice.", [], uid=["7"])] * 2)
+    with pytest.raises(SourceError, match="the document id '7' occurs twice"):
+        list(read_documents([tmp_path / "one"]))
 
 
 @pytest.mark.parametrize("place", [0, 5, 9, 14, 40, -5, -1])
@@ -208,6 +237,8 @@ def store(tmp_path: Path, tokenizer_file: Path) -> PassageStore:
         byte_span(text, "bridge", "MISC"),
         byte_span(text, "1871", "DATE"),
         byte_span(text, "the queen", "PER"),
+        byte_span(text, "queen", "OVERLAP"),
+        (3, 3, "EMPTY"),
     ]
     shard = write(tmp_path / "a.tfrecord", documents(text, spans), documents(text, []))
     plain = tmp_path / "plain.jsonl"
@@ -235,6 +266,20 @@ def test_published_spans_take_the_place_of_the_tagger(store: PassageStore, tmp_p
     assert "a.tfrecord#2" not in found
     assert ("1838", "date") in found["b"]
     assert found["b"] == found["c"]
+
+
+def test_published_spans_that_are_left_out_are_counted(
+    store: PassageStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = annotate(store, tmp_path / "spans").manifest.counts
+    left_out = {"num_broken_spans": 1, "num_crossing_spans": 1, "num_overlapping_spans": 1}
+    assert {name: counts[name] for name in left_out} == left_out
+    assert counts["num_published_spans"] == 7
+    show_span_statistics(counts)
+    shown = capsys.readouterr().out
+    for words in ("cut a character", "inside one sentence", "overlap a longer one"):
+        (line,) = [line for line in shown.splitlines() if words in line]
+        assert line.split()[-1] == "1"
 
 
 def test_no_tagger_is_made_where_all_spans_are_published(

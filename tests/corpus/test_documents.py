@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from realm.corpus.block_records import write_block_records
 from realm.corpus.documents import Document, fingerprint_sources, read_documents
 from realm.errors import ResourceError, SourceError
 
@@ -159,6 +160,16 @@ def test_the_same_id_in_two_sources(tmp_path: Path) -> None:
         (tmp_path / name / "a.txt").write_text(name)
     with pytest.raises(SourceError, match=r"two: the document id 'a.txt' occurs twice"):
         list(read_documents([tmp_path / "one", tmp_path / "two"]))
+
+
+def test_block_records_of_the_same_name_in_two_sources(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "block_records.npy" for folder in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        write_block_records(path, iter(["A text.", "Another."]), 2)
+    assert len(list(read_documents(paths[:1]))) == 2
+    with pytest.raises(SourceError, match=r"two.*: the document id .*npy:0' occurs twice"):
+        list(read_documents(paths))
 
 
 def test_fingerprints_follow_content_and_not_place(tmp_path: Path) -> None:

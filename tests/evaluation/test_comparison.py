@@ -47,6 +47,10 @@ def test_recall_and_differences_by_hand(store: PassageStore) -> None:
     assert (difference["before"], difference["after"]) == ("bad", "good")
     assert (difference["estimate"], difference["low"], difference["high"]) == (100.0, 100.0, 100.0)
     assert difference["num_clusters"] == 4
+    assert difference["recall_at"] == 2  # both go no further
+    deep = {name: np.repeat(rows, 3, axis=1) for name, rows in (("bad", BAD), ("good", GOOD))}
+    (difference,) = compare(QUESTIONS, deep, store, pairs=[("bad", "good")])["differences"]
+    assert difference["recall_at"] == 5
 
 
 def test_rankings_together_are_judged_as_each_alone(store: PassageStore) -> None:

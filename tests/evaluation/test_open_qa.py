@@ -61,6 +61,7 @@ def answerer(small_model: Model, small_store: PassageStore, small_snapshot: Snap
         """Gives every question the first passages of the corpus."""
 
         def search(self, questions: Sequence[str], vectors: Tensor, k: int) -> Tensor:
+            self.asked = [*getattr(self, "asked", []), *questions]
             return torch.arange(k).repeat(len(questions), 1)
 
     settings = OpenQaSettings(reader_passages=2)
@@ -97,6 +98,7 @@ def test_predictions_know_what_was_read(answerer: Answerer, tmp_path: Path) -> N
     questions = [Question("Where?", ("Lomvar",)), Question("Who?", (elsewhere,))]
     predictions = predict(answerer, questions)
     assert [p.is_readable for p in predictions] == [True, False]
+    assert vars(answerer.retriever)["asked"] == ["Where?", "Who?"]  # each of them once
     assert summarise(predictions)["reader_oracle"] == 50.0
     assert all(len(p.answered.answers) > 5 for p in predictions)
     write_predictions(tmp_path / "p.jsonl", predictions)

@@ -1,12 +1,15 @@
 """What is hidden is hidden whole, and nothing of it can be seen."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 
-from realm.corpus.store import PassageStore
+from realm.corpus.passages import CorpusSettings
+from realm.corpus.store import PassageStore, build_corpus
 from realm.examples.masked_query import mask_query, stack_targets
 from realm.examples.masking import Masking, MaskingName, make_masker
 from realm.examples.packing import Packer, PackingSettings
@@ -110,6 +113,23 @@ def test_what_is_hidden_lies_in_one_sentence(
             assert masking.sentence_start <= masking.hidden[0]
             assert masking.hidden[-1] < masking.sentence_end
             assert (np.diff(masking.hidden) >= 1).all()
+
+
+@pytest.mark.parametrize("name", ["random_span", "random_token"])
+def test_a_passage_without_wordpieces_has_nothing_to_hide(
+    name: MaskingName, small_spans: SpanStore, tokenizer_file: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "cut-before.jsonl"
+    texts = ["Tavil is a port.", "", "It has a harbour."]
+    rows = [{"id": str(n), "title": "t", "text": text} for n, text in enumerate(texts)]
+    source.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    settings = CorpusSettings(cut="documents", num_workers=1)
+    store = build_corpus(
+        [source], tmp_path / "corpus", tokenizer_file=tokenizer_file, settings=settings
+    )
+    masker = make_masker(name, store, small_spans)
+    assert masker.rows().tolist() == [0, 2]
+    assert all(len(masker.choose(row, generator_at(0, 0, row)).hidden) for row in (0, 2))
 
 
 def test_the_three_maskers_differ(small_spans: SpanStore) -> None:

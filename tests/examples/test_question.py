@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from realm.errors import SourceError
-from realm.examples.question import Question, parse_answer_list, read_questions
+from realm.examples.question import (
+    Question,
+    parse_answer_list,
+    read_questions,
+    write_questions,
+)
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -74,6 +79,32 @@ def test_bad_lines_are_named(tmp_path: Path, line: bytes, complaint: str) -> Non
     path.write_bytes(b'{"question": "q", "answer": "a"}\n' + line + b"\n")
     with pytest.raises(SourceError, match=f"line 2: .*{complaint}"):
         read_questions(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[%s]",
+        "%s",
+        '{\n"id": %s}',
+        '{"question": "q", "answer": "a"}\n%s',
+        '[{"question": "q", "answer": "a"}, %s',
+    ],
+)
+def test_numbers_of_thousands_of_digits_are_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "q.json").write_text(content % ("9" * 5000))
+    with pytest.raises(SourceError, match=r"not JSON: .*digits"):
+        read_questions(tmp_path / "q.json")
+
+
+def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:
+    row = {"question": "who \ud800?", "answer": ["\udfff", "Ada"], "documents": ["d\ud800"]}
+    questions = read_questions(write(tmp_path / "q.jsonl", row))
+    assert questions == [
+        Question("who \ufffd?", ("\ufffd", "Ada"), documents=("d\ufffd",)),
+    ]
+    write_questions(tmp_path / "again.jsonl", questions)
+    assert read_questions(tmp_path / "again.jsonl") == questions
 
 
 def test_files_without_questions_are_refused(tmp_path: Path) -> None:

@@ -141,12 +141,11 @@ def as_lines(*values: Any) -> str:
         (
             json.dumps(DPR, indent=4),
             [
-                Question("where does lomvar lie", ("on the Sorna",), documents=("631672", "12")),
+                Question("where does lomvar lie", ("on the Sorna",)),
                 Question("who", ("Ida", "Ida Renquist")),
             ],
         ),
-        (as_lines(*DPR), [Question("where does lomvar lie", ("on the Sorna",),
-                                   documents=("631672", "12")),
+        (as_lines(*DPR), [Question("where does lomvar lie", ("on the Sorna",)),
                           Question("who", ("Ida", "Ida Renquist"))]),
         (json.dumps(WEB), [Question("who is it?", ('Ida "the" Renquist', "Lomvar"))]),
         (as_lines(natural_question()), [Question("who owned the mill",

@@ -16,6 +16,9 @@ from realm.stopwatch import total_by_stage
 _LEFT_OUT = {
     "num_short_sentences": "sentences too short to ask for a part of",
     "num_cut_spans": "spans without a whole wordpiece",
+    "num_broken_spans": "published spans that are empty or cut a character",
+    "num_crossing_spans": "published spans that are not inside one sentence long enough",
+    "num_overlapping_spans": "published spans that overlap a longer one",
 }
 _REASONS = {
     "too_many_masks": "skipped, more hidden wordpieces than max_masks",

@@ -40,9 +40,13 @@ class Program(TyperGroup):
             say("stopped; start again to go on")
             raise typer.Exit(_STOPPED) from None
         except Exception as error:
-            if not _is_disk_full(error):
+            if _is_disk_full(error):
+                _fail("the disk is full: free some space and start again")
+            # A path that cannot be read or written; renaming names the wanted place second.
+            file = getattr(error, "filename2", None) or getattr(error, "filename", None)
+            if not isinstance(error, OSError) or file is None:
                 raise
-            _fail("the disk is full: free some space and start again")
+            _fail(f"{file}: {error.strerror}: give another path, or mend this one")
 
 
 app = typer.Typer(

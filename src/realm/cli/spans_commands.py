@@ -1,6 +1,7 @@
 """Which commands find salient spans, and train the tagger that finds them?"""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,8 +90,7 @@ def train(  # noqa: PLR0913 - each is an option of the command line
     from realm.spans.conll import split_held_out
     from realm.training.tagger import TaggerSettings, train_tagger
 
-    if out.exists():
-        raise SettingError(f"{out} exists already: name another folder with --out")
+    _check_outputs(out, json_file, is_measured=held_out)
     settings = read_settings(TaggerSettings, override({}, assignments or ()), origin="--set")
     files = _read_files([*data, *(more or ())], renames or ())
     first, measuring = files[0], None
@@ -102,6 +102,19 @@ def train(  # noqa: PLR0913 - each is an option of the command line
         _measure(out, files[0], measuring, json_file)
     say(f"`realm spans --run RUN --tagger {out}` uses it")
     typer.echo(out)
+
+
+def _check_outputs(out: Path, json_file: Path | None, *, is_measured: bool) -> None:
+    """Refuse before the training what would be lost after it."""
+    if out.exists():
+        raise SettingError(f"{out} exists already: name another folder with --out")
+    if json_file is not None and not is_measured:
+        raise SettingError("--json writes what was measured: give --held-out too, or leave it out")
+    for file in (out, json_file):
+        if file is not None:
+            folder = next(parent for parent in file.absolute().parents if parent.exists())
+            if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+                raise SettingError(f"{file} cannot be written in {folder}: name another place")
 
 
 def _measure(

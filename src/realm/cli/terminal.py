@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.highlighter import NullHighlighter
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from realm.evaluation.report import duration
 
@@ -41,12 +42,16 @@ def say(message: str) -> None:
 def show_table(
     title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, num_names: int = 1
 ) -> None:
-    """Print a table; the first `num_names` columns are words, the others numbers."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, header_style="bold")
+    """Print a table; the first `num_names` columns are words, the others numbers.
+
+    Everything is shown as it stands: brackets in a passage are no markup.
+    """
+    heading = Text(title, style="table.title")
+    table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, header_style="bold")
     for number, name in enumerate(head):
-        table.add_column(name, justify="left" if number < num_names else "right")
+        table.add_column(Text(name), justify="left" if number < num_names else "right")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     results().print(table)
 
 
@@ -145,10 +150,10 @@ def _bar(console: Console, title: str, pace: Pace) -> Iterator[Advance]:
 @contextmanager
 def _display(console: Console) -> Iterator[Progress]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[pace]}"),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
         _displays.append(progress)

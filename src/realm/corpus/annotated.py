@@ -14,7 +14,10 @@ from realm.corpus.tfrecords import Feature, parse_example, read_records
 from realm.errors import SourceError
 
 GivenSpan = tuple[int, int, str]
-"""First character, the one after the last, and what the span names."""
+"""First character, the one after the last, and what the span names.
+
+Empty, at 0, where the bytes of a published span are no whole characters of its text.
+"""
 
 AnnotatedRow = tuple[str, str, str, tuple[GivenSpan, ...]]
 """Id, title, text, spans."""
@@ -32,8 +35,11 @@ def read_annotated(stream: BufferedIOBase, name: str, document_id: str) -> Itera
     Raises:
         SourceError: the file is damaged or holds something else; the message names the record.
     """
+    first_place, has_spans = "", False
     for number, (content, place) in enumerate(read_records(stream, name), start=1):
         features = parse_example(content, place)
+        first_place = first_place or place
+        has_spans = has_spans or _spelling(features) is not None
         text = _bytes(features, "text", place)
         uid = _bytes(features, "uid", place) if "uid" in features else b""
         yield (
@@ -42,20 +48,27 @@ def read_annotated(stream: BufferedIOBase, name: str, document_id: str) -> Itera
             _decode(text, place),
             tuple(_spans(features, text, place)),
         )
+    if first_place and not has_spans:
+        known = " or ".join(keys[0] for keys in _SPELLINGS)
+        raise SourceError(
+            f"{first_place} has no spans, and no other has any: a feature {known} is needed"
+        )
+
+
+def _spelling(features: dict[str, Feature]) -> tuple[str, str, str] | None:
+    return next((keys for keys in _SPELLINGS if any(key in features for key in keys)), None)
 
 
 def _spans(features: dict[str, Feature], text: bytes, place: str) -> Iterator[GivenSpan]:
-    keys = next((keys for keys in _SPELLINGS if keys[0] in features), None)
+    keys = _spelling(features)
     if keys is None:
-        known = " or ".join(keys[0] for keys in _SPELLINGS)
-        raise SourceError(f"{place} has no spans: a feature {known} is needed")
+        return  # in a tf.train.Example an empty list may be left out
     starts, limits = (_numbers(features, key, place) for key in keys[:2])
     types = _texts(features, keys[2], place) or [_NO_TYPE.encode()] * len(starts)
     if not len(starts) == len(limits) == len(types):
         raise SourceError(f"{place}: numbers of {', '.join(keys)} differ: replace the file")
     for (start, end), label in zip(_characters(text, starts, limits), types, strict=True):
-        if start < end:
-            yield start, end, _decode(label, place) or _NO_TYPE
+        yield start, end, _decode(label, place) or _NO_TYPE
 
 
 def _characters(text: bytes, starts: Sequence[int], limits: Sequence[int]) -> list[tuple[int, int]]:

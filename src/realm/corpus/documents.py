@@ -72,19 +72,14 @@ def read_pages(sources: Sequence[str | Path]) -> Iterator[Page]:
     seen: set[str] = set()
     for source in sources:
         num_before = len(seen)
-        if _is_block_records(source):
-            # Their ids are numbers: 13 million of them are not kept to be compared.
-            seen.add(Path(source).name)
-            yield from _read_block_records(Path(source))
-            continue
-        for page in _read_source(source):
-            document_id = page.page_id if isinstance(page, wikipedia.Article) else page.document_id
-            if document_id in seen:
+        for page, name in _read_source(source):
+            if name in seen:
                 raise SourceError(
-                    f"{source}: the document id {document_id!r} occurs twice: "
+                    f"{source}: the document id {_id_of(page)!r} occurs twice: "
                     "give every document an id of its own"
                 )
-            seen.add(document_id)
+            if name:
+                seen.add(name)
             yield page
         if len(seen) == num_before:
             raise SourceError(f"{source} holds no documents: give a source that has some")
@@ -126,17 +121,42 @@ def _checksum(file: Path) -> bytes:
         raise SourceError(f"{file} cannot be read ({error}): repair or replace it") from error
 
 
-def _read_source(source: str | Path) -> Iterator[Page]:
+def _read_source(source: str | Path) -> Iterator[tuple[Page, str]]:
+    """The documents of a source, each with the name that may not occur twice, if any."""
     if str(source).startswith(HUB):
-        yield from (_document(*row) for row in tables.read_hub(str(source)))
+        yield from _named((_document(*row) for row in tables.read_hub(str(source))), None)
         return
     for document_id, path in _files(Path(source)):
         try:
-            yield from _read_file(path, document_id)
+            yield from _named(_read_file(path, document_id), _counted_from(path, document_id))
         except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
             raise SourceError(f"{path} cannot be read ({error}): repair or replace it") from error
         except ElementTree.ParseError as error:
             raise SourceError(f"{path} is not a complete MediaWiki dump ({error})") from error
+
+
+def _counted_from(path: Path, document_id: str) -> str | None:
+    """What ids begin with in a file that names its documents by their place."""
+    if _is_block_records(path):
+        return f"{document_id}:"
+    return f"{document_id}#" if _suffixes(path)[0] == _RECORDS else None
+
+
+def _named(pages: Iterator[Page], counted_from: str | None) -> Iterator[tuple[Page, str]]:
+    """Each page with its id; ids that count places have one name, which the first of them gets.
+
+    Such ids cannot be equal inside a file, and 13 million of them are not kept to be compared.
+    """
+    is_first = True
+    for page in pages:
+        name = _id_of(page)
+        if counted_from is not None and name.startswith(counted_from):
+            name, is_first = counted_from if is_first else "", False
+        yield page, name
+
+
+def _id_of(page: Page) -> str:
+    return page.page_id if isinstance(page, wikipedia.Article) else page.document_id
 
 
 def _is_block_records(source: str | Path) -> bool:
@@ -187,6 +207,9 @@ def _read_file(path: Path, document_id: str) -> Iterator[Page]:
     if suffix in _FILE_READERS:
         yield _document(document_id, *_FILE_READERS[suffix](path))
         return
+    if suffix == block_records.SUFFIX:
+        yield from _read_block_records(path)
+        return
     if suffix == ".parquet":
         yield from (_document(*row) for row in tables.read_parquet(path))
         return
@@ -215,8 +238,14 @@ def _open(path: Path, compression: str) -> BufferedIOBase:
     return path.open("rb")
 
 
+def replace_surrogates(text: str) -> str:
+    """Half of a surrogate pair, which JSON can spell, is no character that could be stored.
+
+    One character takes its place, so that offsets stay.
+    """
+    return _SURROGATE.sub("\ufffd", text)
+
+
 def _document(document_id: str, title: str, text: str) -> Document:
-    # Half of a surrogate pair, which JSON can spell, is no character that could be stored.
-    # One character takes its place, so that offsets stay.
-    document_id, title, text = (_SURROGATE.sub("\ufffd", v) for v in (document_id, title, text))
+    document_id, title, text = map(replace_surrogates, (document_id, title, text))
     return Document(document_id, title, text)

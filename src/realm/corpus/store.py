@@ -248,10 +248,8 @@ class PassageStore:
 
         Nothing where the source says nothing of spans: an empty list says that there are none.
         """
-        if "spans" not in self._documents.column_names:  # made by an earlier version
-            return None
         document = self.document_row(row)
-        spans = self._documents["spans"][document].as_py()
+        spans = self._given_spans(document)
         if spans is None:
             return None
         first, last = self._source(row)
@@ -259,8 +257,13 @@ class PassageStore:
         return [
             (text.offset_of(s["start"] - first), text.offset_of(s["end"] - first), s["label"])
             for s in spans
-            if first <= s["start"] and s["end"] <= last
+            if first <= s["start"] < s["end"] <= last
         ]
+
+    def num_published_spans(self, document_row: int) -> tuple[int, int]:
+        """How many spans the source names in a document, and how many of those are broken."""
+        spans = self._given_spans(document_row) or []
+        return len(spans), sum(s["start"] == s["end"] for s in spans)
 
     def document(self, document_id: str) -> Document:
         """The document of the user with this id.
@@ -274,6 +277,12 @@ class PassageStore:
         return Document(
             document_id, self._documents["title"][row].as_py(), self._document_text(row)
         )
+
+    def _given_spans(self, document_row: int) -> list[dict[str, Any]] | None:
+        if "spans" not in self._documents.column_names:  # made by an earlier version
+            return None
+        spans: list[dict[str, Any]] | None = self._documents["spans"][document_row].as_py()
+        return spans
 
     def _source(self, row: int) -> tuple[int, int]:
         return int(self._column("source_starts")[row]), int(self._column("source_ends")[row])

@@ -95,14 +95,13 @@ class FixedRanking:
 def _difference(
     found: Mapping[str, NDArray[np.bool_]], before: str, after: str, clusters: Sequence[str]
 ) -> dict[str, Any]:
-    hit, was_hit = (
-        found[name][:, :_COMPARED_AT].any(axis=1).astype(float) for name in (after, before)
-    )
+    depth = min(_COMPARED_AT, *(found[name].shape[1] for name in (after, before)))
+    hit, was_hit = (found[name][:, :depth].any(axis=1).astype(float) for name in (after, before))
     interval = asdict(paired_bootstrap(hit.tolist(), was_hit.tolist(), clusters=clusters))
     return {
         "before": before,
         "after": after,
-        "recall_at": _COMPARED_AT,
+        "recall_at": depth,
         **{name: round(100 * value, 2) for name, value in interval.items()},
         "num_clusters": len(set(clusters)),
     }

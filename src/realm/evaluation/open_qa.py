@@ -8,17 +8,19 @@ whether the reader could have pointed at a right answer in the passages that it 
 
 import json
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from realm.artifact import write_atomically
 from realm.evaluation.metrics import f1, is_correct
 from realm.examples.question import Question
 from realm.index.encode import pack_joint
-from realm.openqa.answerer import Answered, Answerer
+from realm.openqa.answerer import Answered, Answerer, Ranker
 from realm.openqa.labels import answer_token_spans
 from realm.openqa.objective import question_ids
 
@@ -60,19 +62,39 @@ def predict(
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Prediction]:
     """Answer and judge every question; `on_progress` gets the number done."""
+    remembering = copy(answerer)
+    remembering.retriever = ranker = _Remembering(answerer.retriever)
     predictions: list[Prediction] = []
     for begin in range(0, len(questions), _AT_ONCE):
         batch = questions[begin : begin + _AT_ONCE]
         texts = [question.question for question in batch]
-        answered = answerer.answer(texts, top_k=BEST_OF[-1])
-        rows = answerer.retrieve(texts, answerer.settings.reader_passages).tolist()
+        answered = remembering.answer(texts, top_k=BEST_OF[-1])
         predictions += [
             judge(question, answer, is_readable=can_point_at_answer(answerer, question, read))
-            for question, answer, read in zip(batch, answered, rows, strict=True)
+            for question, answer, read in zip(batch, answered, ranker.take(), strict=True)
         ]
         if on_progress is not None:
             on_progress(len(predictions))
     return predictions
+
+
+class _Remembering:
+    """Ranks as another does and keeps the rows, so that what was read is known without asking."""
+
+    def __init__(self, ranker: Ranker) -> None:
+        self._ranker = ranker
+        self._rows: list[list[int]] = []
+
+    def search(self, questions: Sequence[str], vectors: Tensor, k: int) -> Tensor:
+        """As the other."""
+        rows = self._ranker.search(questions, vectors, k)
+        self._rows += rows.tolist()
+        return rows
+
+    def take(self) -> list[list[int]]:
+        """The rows of every question since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
 
 
 def exact_match_of_sample(

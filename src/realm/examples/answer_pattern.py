@@ -7,6 +7,7 @@ of the standard library and can be given a limit of time.
 
 import re
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +22,11 @@ _PARTS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*,?\d*\}|.", re.DOTALL)
 
 
 class AnswerPattern:
-    """A compiled pattern; one that ran out of time once matches nothing from then on."""
+    """A compiled pattern; a way of matching that ran out of time once finds nothing from then on.
+
+    Each way has a word of its own: whether an answer is right, which looks at its beginning, does
+    not depend on how many passages were searched before.
+    """
 
     def __init__(self, pattern: str) -> None:
         """Compile a pattern.
@@ -32,7 +37,8 @@ class AnswerPattern:
         size = _size(pattern)
         if size > _MAX_SIZE:
             raise ValueError(f"its repeats make {size:,} parts, over {_MAX_SIZE:,}")
-        self.pattern, self.is_too_slow = pattern, False
+        self.pattern = pattern
+        self.too_slow: set[str] = set()  # names of methods
         try:
             self._compiled = regex.compile(pattern, _FLAGS)
         except (regex.error, OverflowError) as error:
@@ -42,24 +48,24 @@ class AnswerPattern:
 
     def begins(self, text: str) -> bool:
         """Whether the pattern matches where the text begins: the rule for predictions."""
-        return bool(self._timed(lambda: self._compiled.match(text, timeout=MAX_SECONDS)))
+        return bool(self._timed("begins", lambda: self._compiled.match(text, timeout=MAX_SECONDS)))
 
     def occurs(self, text: str) -> bool:
         """Whether the pattern matches anywhere in the text: the rule for passages."""
-        return bool(self._timed(lambda: self._compiled.search(text, timeout=MAX_SECONDS)))
+        return bool(self._timed("occurs", lambda: self._compiled.search(text, timeout=MAX_SECONDS)))
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """The matches as characters of the text, without those that are blank."""
-        found = self._timed(lambda: [*self._compiled.finditer(text, timeout=MAX_SECONDS)]) or []
-        return [match.span() for match in found if match.group().strip()]
+        found = self._timed("spans", lambda: [*self._compiled.finditer(text, timeout=MAX_SECONDS)])
+        return [match.span() for match in found or () if match.group().strip()]
 
-    def _timed(self, search: Any) -> Any:
-        if self.is_too_slow:
+    def _timed(self, method: str, search: Callable[[], Any]) -> Any:
+        if method in self.too_slow:
             return None
         try:
             return search()
         except TimeoutError:
-            self.is_too_slow = True
+            self.too_slow.add(method)
             warnings.warn(
                 f"the regular expression {self.pattern!r} was given up after {MAX_SECONDS:g} s and "
                 "counts as not matching: simplify it",

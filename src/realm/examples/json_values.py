@@ -56,7 +56,7 @@ def _lines(path: Path) -> Iterator[Placed]:
                 continue
             try:
                 value = json.loads(text)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 if not is_first:
                     raise SourceError(f"{place}: not JSON: {_reason(error)}") from error
                 yield _whole(text + _decode(stream.read(), f"{path}, after line {number}"), path)
@@ -71,7 +71,7 @@ def _whole(text: str, path: Path) -> Placed:
     except json.JSONDecodeError as error:
         place = f"{path}, line {error.lineno}"
         raise SourceError(f"{place}: not JSON: {_reason(error)}") from error
-    except RecursionError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{path}: not JSON: {_reason(error)}") from error
 
 
@@ -89,10 +89,11 @@ def _items(path: Path) -> Iterator[Placed]:
                 return
             try:
                 value, position = decoder.raw_decode(buffer, position)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 # It may go on in what was not read yet.
-                more = _read(text, path, number, len(buffer))
-                if not more or len(buffer) > _LONGEST_ITEM or isinstance(error, RecursionError):
+                may_go_on = isinstance(error, json.JSONDecodeError) and len(buffer) <= _LONGEST_ITEM
+                more = _read(text, path, number, len(buffer)) if may_go_on else ""
+                if not more:
                     raise SourceError(f"{place}: not JSON: {_reason(error, buffer)}") from error
                 buffer, position = buffer[position:] + more, 0
                 continue
@@ -119,10 +120,12 @@ def _decode(content: bytes, place: str) -> str:
         raise SourceError(f"{place}: not UTF-8 at byte {error.start}: convert it") from error
 
 
-def _reason(error: json.JSONDecodeError | RecursionError, buffer: str = "") -> str:
+def _reason(error: ValueError | RecursionError, buffer: str = "") -> str:
     """What is wrong and where; in a buffer, whose beginning moves, after which text."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)  # a number of thousands of digits
     if buffer:
         return f"{error.msg} after {buffer[max(0, error.pos - 20) : error.pos]!r}"
     return f"{error.msg} at column {error.colno}"

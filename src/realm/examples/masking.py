@@ -65,8 +65,8 @@ class RandomSpanMasker:
         self._store = store
 
     def rows(self) -> np.ndarray:
-        """All passages."""
-        return np.arange(len(self._store))
+        """All passages that have a wordpiece."""
+        return np.flatnonzero(self._store.num_tokens())
 
     def choose(self, row: int, generator: np.random.Generator) -> Masking:
         """Hide a run of wordpieces."""
@@ -83,8 +83,8 @@ class RandomTokenMasker:
         self._store = store
 
     def rows(self) -> np.ndarray:
-        """All passages."""
-        return np.arange(len(self._store))
+        """All passages that have a wordpiece."""
+        return np.flatnonzero(self._store.num_tokens())
 
     def choose(self, row: int, generator: np.random.Generator) -> Masking:
         """Hide scattered wordpieces."""

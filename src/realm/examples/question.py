@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from realm.artifact import write_atomically
+from realm.corpus.documents import replace_surrogates
 from realm.errors import SourceError
 from realm.examples.answer_pattern import compile_pattern
 from realm.examples.json_values import read_json_values
@@ -115,7 +116,7 @@ def _parse(row: Any, place: str, default_type: str) -> Question:
     is_regex = answer_type == "regex"
     documents = row.get("documents", row.get("doc"))
     return Question(
-        question=question,
+        question=replace_surrogates(question),
         answers=_answers(row.get("answer"), place, is_regex=is_regex),
         is_regex=is_regex,
         documents=tuple(_strings(documents, place, "documents")),
@@ -142,7 +143,7 @@ def _strings(value: Any, place: str, key: str) -> list[str]:
     values = [] if value is None else value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) for item in values):
         raise SourceError(f'{place}: "{key}" must be a string or a list of strings')
-    return values
+    return list(map(replace_surrogates, values))
 
 
 def _split_bare_items(text: str) -> list[str]:

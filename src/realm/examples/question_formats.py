@@ -75,12 +75,9 @@ def _web_question(value: Row) -> Row:
 
 
 def _dpr_question(value: Row) -> Row:
-    """DPR; the positive passages are named by their ids in the corpus of DPR."""
-    contexts = value.get("positive_ctxs", ())
-    ids = [context.get("passage_id", context.get("psg_id")) for context in contexts]
+    """DPR; its positive passages have the ids of its own corpus, which name no document here."""
     row = {"question": value["question"], "answer": value["answers"]}
-    row |= {key: value[key] for key in ("answer_type", "doc", "documents") if key in value}
-    return {"documents": [str(number) for number in ids if number is not None], **row}
+    return row | {key: value[key] for key in ("answer_type", "doc", "documents") if key in value}
 
 
 def _natural_question(value: Row) -> Iterator[Row]:

@@ -162,11 +162,14 @@ class _Annotator:
         self._num_by_label: Counter[str] = Counter()
         self._num_sentences = self._num_sentences_with_spans = 0
         self._num_short = self._num_cut = 0
+        self._last_document = -1
+        self._published: Counter[str] = Counter()
 
     def annotate(self, rows: range) -> NDArray[Any]:
         """Return the spans of the rows as `SPAN` records in order."""
         sentences = [sentence for row in rows for sentence in _sentences(self._store, row)]
         self._num_short += sum(len(self._store.sentences(row)) for row in rows) - len(sentences)
+        self._count_published(rows)
         found = []
         for sentence, spans in zip(sentences, self._spans_of(sentences), strict=True):
             for start, end, label in keep_longest(spans):
@@ -190,8 +193,21 @@ class _Annotator:
             if given is None:
                 result.append([*_dates(sentence.text), *next(tagged)])
             else:
-                result.append(_inside(sentence, given))
+                inside = _inside(sentence, given)
+                self._published["num_inside"] += len(inside)
+                self._published["num_overlapping_spans"] += len(inside) - len(keep_longest(inside))
+                result.append(inside)
         return result
+
+    def _count_published(self, rows: range) -> None:
+        """Count what the source names in the documents that begin in these rows."""
+        for row in rows:
+            document = self._store.document_row(row)
+            if document != self._last_document:
+                number, num_broken = self._store.num_published_spans(document)
+                self._published["num_published_spans"] += number
+                self._published["num_broken_spans"] += num_broken
+                self._last_document = document
 
     def counts(self) -> dict[str, int | float]:
         """What the manifest says of the spans."""
@@ -203,7 +219,21 @@ class _Annotator:
             "num_sentences_with_spans": self._num_sentences_with_spans,
             "num_short_sentences": self._num_short,
             "num_cut_spans": self._num_cut,
+            **self._counts_of_published(),
             **{_count_name(label): self._num_by_label[label] for label in self.label_ids},
+        }
+
+    def _counts_of_published(self) -> dict[str, int]:
+        """How many spans the source names, and why some of them are left out."""
+        published = self._published
+        number, num_broken = published["num_published_spans"], published["num_broken_spans"]
+        if not number:
+            return {}
+        return {
+            "num_published_spans": number,
+            "num_broken_spans": num_broken,
+            "num_crossing_spans": number - num_broken - published["num_inside"],
+            "num_overlapping_spans": published["num_overlapping_spans"],
         }
 
     def _count(self, records: NDArray[Any], rows: range, num_sentences: int) -> None:
