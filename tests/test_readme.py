@@ -13,6 +13,8 @@ from realm.cli.main import app
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
+_COMMAND = "(?:evaluate |spans (?=train))?[a-z-]+"
+
 
 def commands() -> dict[str, Command]:
     program = typer.main.get_command(app)
@@ -25,13 +27,13 @@ def commands() -> dict[str, Command]:
 
 def test_every_command_exists_with_its_options() -> None:
     known = commands()
-    shown = re.findall(r"\brealm ((?:evaluate )?[a-z-]+)([^\n`]*)", README)
+    shown = re.findall(rf"\brealm ({_COMMAND})([^\n`]*)", README)
     shown = [(name, rest) for name, rest in shown if f"realm {name}" in README and name in known]
     assert len({name for name, _ in shown}) >= 10
     for name, rest in shown:
         options = {option for p in known[name].params for option in p.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= options, f"realm {name}{rest}"
-    unknown = set(re.findall(r"`realm ((?:evaluate )?[a-z-]+)", README)) - set(known)
+    unknown = set(re.findall(rf"`realm ({_COMMAND})", README)) - set(known)
     assert not unknown
 
 
