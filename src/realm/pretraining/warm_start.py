@@ -115,7 +115,7 @@ class InverseClozeObjective:
         settings, embedder = self.settings, self.model.embedder
         if self._vectors is None:
             raise RuntimeError("a teacher needs the trunk's vectors of the corpus")
-        draw = np.random.default_rng((self._seed, step, 50))
+        draw = np.random.default_rng((self._seed, step, 50 + self._group.rank))
         sentences = self._sentences
         queries = sentences[_sample(draw, len(sentences), settings.teacher_queries)]
         vectors = self._vectors.vectors
