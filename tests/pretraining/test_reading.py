@@ -12,13 +12,13 @@ from realm.corpus.passages import CorpusSettings
 from realm.corpus.store import PassageStore, build_corpus
 from realm.errors import SourceError
 from realm.examples.masking import SalientSpanMasker
+from realm.examples.wordpieces import occurrences
 from realm.models.checkpoint import Model
 from realm.pretraining.reading import (
     ReadingObjective,
     ReadingPairs,
     ReadingSettings,
     mine_reading_pairs,
-    occurrences,
     sentence_text,
 )
 from realm.retrieval.lexical import LexicalIndex, build_lexical_index

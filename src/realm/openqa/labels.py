@@ -16,7 +16,7 @@ import numpy as np
 from realm.corpus.store import PassageStore
 from realm.examples.answer_pattern import compile_pattern
 from realm.examples.question import Question
-from realm.pretraining.reading import occurrences
+from realm.examples.wordpieces import occurrences
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -23,6 +23,7 @@ from realm.examples.masked_query import MaskedQuery, mask_query, stack_targets
 from realm.examples.masking import Masking, SalientSpanMasker
 from realm.examples.packing import Packed
 from realm.examples.stream import batch_at, generator_at
+from realm.examples.wordpieces import occurrences
 from realm.index.encode import pack_joint
 from realm.models.checkpoint import Model
 from realm.models.marginal import mean_over_targets, positive_log_likelihood
@@ -141,8 +142,8 @@ class ReadingObjective:
         masked = -mean_over_targets(log_probs, is_target)
         scores, _ = span_scores(model.reader, groups)
         gold = torch.zeros_like(scores, dtype=torch.bool)
-        for example, (_, _, occurrences) in enumerate(examples):
-            for first, width in occurrences:
+        for example, (_, _, places) in enumerate(examples):
+            for first, width in places:
                 gold[example, first, width - 1] = True
         pointed = _mean_pointing_loss(scores.flatten(1), gold.flatten(1))
         return masked + pointed, {
@@ -166,14 +167,6 @@ class ReadingObjective:
         places = occurrences(shown, hidden)
         fits = len(hidden) <= self.model.reader.settings.max_answer_tokens
         return query, joint, [(int(place), len(hidden)) for place in places] if fits else []
-
-
-def occurrences(body: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where a run of wordpieces begins in a body."""
-    if len(wanted) == 0 or len(wanted) > len(body):
-        return np.empty(0, dtype=np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(body, len(wanted))
-    return np.flatnonzero((windows == wanted).all(axis=1))
 
 
 def _choose_spans(
