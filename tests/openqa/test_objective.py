@@ -49,13 +49,13 @@ def make(small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
 
 
 def read_everything(
-    model: Model, store: PassageStore, snapshot: Snapshot, question: Question
+    model: Model, store: PassageStore, snapshot: Snapshot, question: Question, **values: object
 ) -> Reading:
     with evaluating(model.modules()):
         ids = [question_ids(model, question.question)]
         vectors = embed_questions(model, ids)
         rows = torch.arange(NUM_PASSAGES)[None]
-        settings = OpenQaSettings()
+        settings = OpenQaSettings.model_validate(values)
         return read_passages(model, store, snapshot, ids, vectors, rows, settings)
 
 
@@ -276,3 +276,19 @@ def test_one_passage_that_is_read_holds_the_answer_where_the_retriever_found_any
     settings = OpenQaSettings(reader_passages=2, reader_evidence="ensured")
     assert choose_reading(rows, is_positive, settings).tolist() == [[5, 7], [5, 6], [5, 6]]
     assert rows[0].tolist() == [5, 6, 7, 8]
+
+
+def test_retrieval_scores_count_by_their_weight_for_spans_and_for_the_null_passage(
+    small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    plain = read_everything(small_model, small_store, small_snapshot, TAVIL)
+    heavy = read_everything(small_model, small_store, small_snapshot, TAVIL, retrieval_weight=3.0)
+    with evaluating(small_model.modules()):
+        vector = embed_questions(small_model, [question_ids(small_model, TAVIL.question)])[0]
+    added = plain.retrieval_scores[0][:, None, None].expand(plain.spans.shape[1:]).flatten()
+    added = torch.cat((added, (vector @ small_snapshot.null_embedding)[None]))
+    is_span = plain.joint[0].isfinite()
+    torch.testing.assert_close(
+        heavy.joint[0][is_span], (plain.joint[0] + 2.0 * added)[is_span], atol=1e-4, rtol=1e-5
+    )
+    assert added.std() > 0.1  # so that a weight that is ignored would be seen

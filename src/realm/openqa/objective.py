@@ -68,6 +68,9 @@ class OpenQaSettings(Settings):
     """Whether "no answer here" is an outcome."""
     unanswered_share: float = 0.1
     """Largest share of training questions of which no retrieved passage holds an answer."""
+    retrieval_weight: float = 1.0
+    """What a retrieval score counts beside the score of a span. 1 in the paper, whose inner
+    products grow as they learn; embeddings of fixed length need more, since theirs cannot."""
     token_budget: int = 4096
     answers: Literal["summed", "single_span"] = "summed"
     """How spans become answers: summed over all places where the same words stand, without those
@@ -78,8 +81,8 @@ class OpenQaSettings(Settings):
 class Reading:
     """What the reader says about the passages of a batch of questions.
 
-    `joint` adds the retrieval scores to the span scores; the last outcome is the null passage,
-    -inf where it is switched off.
+    `joint` adds the weighted retrieval scores to the span scores; the last outcome is the null
+    passage, -inf where it is switched off.
     """
 
     rows: Int[Tensor, "batch passages"]
@@ -123,10 +126,11 @@ def read_passages(
     batch, passages = rows.shape
     spans = flat.view(batch, passages + 1, *flat.shape[1:])[:, :-1]
     null = silence.view(batch, passages + 1)[:, -1]
-    null = null + vectors @ snapshot.null_embedding.to(vectors.device)
+    weight = settings.retrieval_weight
+    null = null + weight * (vectors @ snapshot.null_embedding.to(vectors.device))
     if not settings.null_passage:
         null = torch.full_like(null, -torch.inf)
-    joint = (spans + scores[:, :, None, None]).flatten(1)
+    joint = (spans + weight * scores[:, :, None, None]).flatten(1)
     return Reading(rows, scores, spans, torch.cat((joint, null[:, None]), dim=1))
 
 
