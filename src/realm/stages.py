@@ -7,126 +7,28 @@ that was stopped goes on where it was, and each stage can be asked for alone. Th
 time and the peak memory of each stage are kept beside the results.
 """
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-from realm.artifact import fingerprint_of, is_finished, read_manifest
-from realm.config import Settings
-from realm.data_stages import DataRun
-from realm.errors import ArtifactError, SettingError
+from realm.artifact import fingerprint_of
+from realm.errors import SettingError
 from realm.evaluation.open_qa import exact_match_of_sample
 from realm.examples.question import Question
 from realm.experiment import BEST_FINETUNED_BY
-from realm.index.encode import pool_sample
-from realm.index.snapshot import Snapshot, write_snapshot
-from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
-from realm.models.checkpoint import (
-    Model,
-    check_tokenizer,
-    load_model,
-    new_model,
-    save_checkpoint,
-)
-from realm.models.embedder import start_projection_from_principal_components
-from realm.models.precision import choose_precision, default_device
+from realm.index.snapshot import Snapshot
+from realm.models.checkpoint import Model, load_model
 from realm.openqa.answerer import Answerer, open_answerer
 from realm.openqa.finetune import select_questions
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
-from realm.pretraining.reading import ReadingObjective
-from realm.pretraining.run import Pretraining
-from realm.pretraining.warm_start import InverseClozeObjective
+from realm.pretrain_stages import Measure, PretrainRun
 from realm.retrieval.lexical import LexicalIndex
 from realm.retrieval.retriever import Retriever
-from realm.training.loop import Hooks, LoopSettings, Objective, Scalars, Training
-from realm.training.state import latest_checkpoint
-
-Measure = Callable[[Model], Scalars]
+from realm.training.loop import Objective, Scalars
 
 
-class Run(DataRun):
+class Run(PretrainRun):
     """One run directory and the experiment that fills it."""
-
-    # -- training -------------------------------------------------------------------------
-
-    def start(self) -> Path:
-        """The untrained model: trunks as they came, projection from principal components."""
-        path = self.path / "start" / "checkpoint"
-        experiment, store = self.experiment, self.corpus()
-        if self._is_made(path, store):
-            return path
-        check_tokenizer(experiment.embedder, store.tokenizer)
-        sample = experiment.warm_start.embedder.principal_components_sample
-        inputs = {"corpus": store.fingerprint}
-        with self._stage("start", "principal components", 1) as advance:
-            model = new_model(experiment.embedder, experiment.reader, experiment.packing_settings)
-            if sample:
-                # A copy computes, perhaps in half precision: the trunks are kept as they came.
-                quick = self._at_work(copy.deepcopy(model))
-                pooled = pool_sample(quick, store, size=sample, seed=0)
-                for tower in {model.embedder.query_tower, model.embedder.passage_tower}:
-                    start_projection_from_principal_components(tower, pooled)
-            save_checkpoint(path, model, step=0, inputs=inputs)
-            advance(1, "")
-        return path
-
-    def warm_embedder(self) -> Path:
-        """The embedder after the inverse cloze task."""
-        settings = self.experiment.warm_start.embedder
-        folder, first = self.path / "warm-start" / "embedder", self.start()
-        if settings.loop.num_steps == 0:
-            return first
-        inputs = self._inputs(first, settings)
-
-        def objective() -> Objective:
-            model, store = load_model(first), self.corpus()
-            return InverseClozeObjective(
-                model, store, settings.objective,
-                seed=settings.loop.seed, vectors=self.trunk_vectors(),
-            )  # fmt: skip
-
-        return self._train("warm-start-embedder", folder, objective, settings.loop, inputs)
-
-    def warm_start(self) -> Path:
-        """Both halves warm: the checkpoint that REALM starts from."""
-        settings = self.experiment.warm_start.reader
-        folder, first = self.path / "warm-start" / "reader", self.warm_embedder()
-        if settings.loop.num_steps == 0:
-            return first  # the reader's trunk brings what there is to teach
-        inputs = self._inputs(first, settings)
-
-        def objective() -> Objective:
-            store, spans, pairs = self.corpus(), self.spans(), self.reading_pairs().pairs
-            return ReadingObjective(
-                load_model(first), store, spans, pairs, settings.objective, seed=settings.loop.seed
-            )
-
-        return self._train("warm-start-reader", folder, objective, settings.loop, inputs)
-
-    def pretrain(self) -> Path:
-        """Retriever and reader, pre-trained together."""
-        settings, folder = self.experiment.pretrain, self.path / "pretrain"
-        if (taken := self.taken("pretrain")) is not None:
-            return taken
-        first, queries = self.warm_start(), self.queries()
-        if settings.loop.num_steps == 0:
-            return first
-        self.require("query embedder", "passage embedder", "reader", "masked head")
-        inputs = self._inputs(first, settings, self.experiment.index, self.experiment.spans)
-        if queries is not self:
-            inputs["queries"] = queries.corpus().fingerprint
-        if self._finished(folder, settings.loop, inputs) is not None:
-            return self.checkpoint("pretrain")
-        store, spans = self.corpus(), queries.spans()
-        snapshot = self.snapshot("warm-start")
-        with self._stage("pretrain", "REALM steps", settings.loop.num_steps) as advance:
-            Pretraining(
-                folder, load_model(first), store, spans, snapshot, settings,
-                self.experiment.index, inputs, self.progress,
-                queries.corpus(), self.trunk_vectors(),
-            ).run(lambda step, row: advance(step, _note(row)))  # fmt: skip
-        return self.checkpoint("pretrain")
 
     def finetune(self) -> Path:
         """The reader and the query side, fine-tuned on questions; the index stays as it is."""
@@ -185,41 +87,10 @@ class Run(DataRun):
 
         return measure
 
+    def _half(self, name: str) -> Model:
+        return load_model(self.checkpoint(self.resolved(name)))
+
     # -- using the results ----------------------------------------------------------------
-
-    def snapshot(self, name: str) -> Snapshot:
-        """All passages as that checkpoint's embedder sees them; fine-tuning leaves them as is."""
-        name = self._embedded_by(name)
-        path = self.path / "index" if name == "pretrain" else self.path / name / "snapshot"
-        store, checkpoint = self.corpus(), self.checkpoint(name)
-        fingerprint = read_manifest(checkpoint).fingerprint
-        if is_finished(path):
-            snapshot = Snapshot.open(path, store)
-            if snapshot.checkpoint == fingerprint:
-                return snapshot
-        self.require("passage embedder")
-        model = self._at_work(load_model(checkpoint))
-        vectors = self.trunk_vectors()
-        with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
-            return write_snapshot(
-                path, model, store, checkpoint=fingerprint, vectors=vectors,
-                step=int(read_manifest(checkpoint).settings["step"]),
-                on_progress=lambda done: advance(done, ""),
-            )  # fmt: skip
-
-    def trunk_vectors(self) -> TrunkVectors | None:
-        """Kept where training leaves the trunk at rest: many snapshots for one embedding."""
-        trunk_moves = self.experiment.warm_start.embedder.objective.trains == "all"
-        if trunk_moves or self.taken_checkpoints():
-            return None
-        path, store = self.path / "start" / "trunk-vectors", self.corpus()
-        if is_finished(path):
-            return TrunkVectors.open(path, store)
-        model = self._at_work(load_model(self.start()))
-        with self._stage("trunk-vectors", "passages embedded", len(store)) as advance:
-            return write_trunk_vectors(
-                path, model, store, on_progress=lambda done: advance(done, "")
-            )
 
     def answerer(self, name: str = "") -> Answerer:
         """The object that answers, with the furthest checkpoint or the named one."""
@@ -262,52 +133,6 @@ class Run(DataRun):
                 on_progress=lambda done: advance(done, ""),
             )  # fmt: skip
 
-    # -- plumbing -------------------------------------------------------------------------
-
-    def _half(self, name: str) -> Model:
-        return load_model(self.checkpoint(self.resolved(name)))
-
-    def _at_work(self, model: Model) -> Model:
-        return model.to(default_device(), choose_precision(self.experiment.precision))
-
-    def _inputs(self, checkpoint: Path, *settings: Settings) -> dict[str, str]:
-        return {
-            "corpus": self.corpus().fingerprint,
-            "checkpoint": read_manifest(checkpoint).fingerprint,
-            "settings": fingerprint_of([group.model_dump(mode="json") for group in settings]),
-        }
-
-    def _train(
-        self,
-        stage: str,
-        folder: Path,
-        objective: Callable[[], Objective],
-        loop: LoopSettings,
-        inputs: dict[str, str],
-        measure: Measure | None = None,
-    ) -> Path:
-        if (last := self._finished(folder, loop, inputs)) is not None:
-            return last
-        ready = objective()
-        with self._stage(stage, f"{stage} steps", loop.num_steps) as advance:
-            hooks = Hooks(on_progress=lambda step, row: advance(step, _note(row)))
-            training = Training(ready, loop, folder, inputs)
-            if measure is not None:
-                hooks = replace(hooks, measure=lambda step: measure(ready.model))
-                training.best_by = BEST_FINETUNED_BY
-            return training.run(hooks)
-
-    def _finished(self, folder: Path, loop: LoopSettings, inputs: dict[str, str]) -> Path | None:
-        path = latest_checkpoint(folder)
-        if path is None or read_manifest(path).settings["step"] < loop.num_steps:
-            return None
-        if read_manifest(path).inputs != inputs:
-            raise ArtifactError(
-                f"{folder} was trained with other settings or from another corpus than the run "
-                "has now: take a new --run, or delete that folder to train it again"
-            )
-        return path
-
 
 def all_stages(run: Run) -> Sequence[tuple[str, Callable[[], object]]]:
     """Every stage of a whole run in order, by name; a model that was taken is not prepared for."""
@@ -318,7 +143,3 @@ def all_stages(run: Run) -> Sequence[tuple[str, Callable[[], object]]]:
         ("finetune", run.finetune),
     )  # fmt: skip
     return (*before, *after) if run.taken("pretrain") else (*before, *warm, *after)
-
-
-def _note(row: Scalars) -> str:
-    return f"loss {row['loss']:.3f}"
