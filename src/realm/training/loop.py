@@ -33,6 +33,7 @@ from realm.models.precision import (
     precision_name,
 )
 from realm.training.distributed import ProcessGroup, join_group
+from realm.training.memory import STEPS_BETWEEN, return_freed_memory
 from realm.training.optim import Optimizer, OptimSettings, scheduled_factor
 from realm.training.state import (
     Journal,
@@ -123,9 +124,12 @@ class Training:
             if is_new:
                 self._save(0, optimizer, hooks, log)
             for step in range(begin, settings.num_steps):
+                if step % STEPS_BETWEEN == 0:
+                    return_freed_memory()
                 self._step(step, optimizer, hooks, log)
                 if (step + 1) % settings.save_every == 0 or step + 1 == settings.num_steps:
                     self._save(step + 1, optimizer, hooks, log)
+        return_freed_memory()  # the next stage begins small
         return checkpoint_path(self.folder, settings.num_steps)
 
     def _step(self, step: int, optimizer: Optimizer, hooks: Hooks, log: MetricLog | None) -> None:

@@ -1,0 +1,26 @@
+"""Freed memory goes back to the system."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from realm.training.memory import return_freed_memory
+
+
+def resident_megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc"
+)
+def test_gaps_between_what_is_used_are_given_back() -> None:
+    # Blocks under the threshold of 128 KiB come from the heap, and the kept ones hold it open.
+    blocks = [bytearray(100_000) for _ in range(2_000)]
+    kept = blocks[::100]
+    full = resident_megabytes()
+    del blocks
+    return_freed_memory()
+    assert len(kept) == 20
+    assert full - resident_megabytes() > 150
