@@ -2,6 +2,9 @@
 
 import json
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,10 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from realm.artifact import read_manifest, verify
+from realm.errors import ArtifactError
 from realm.spans.conll import TaggedFile, TaggedSentence
 from realm.spans.entities import ModelTagger, Span
+from realm.training import tagger as tagger_module
 from realm.training.tagger import (
     TaggerSettings,
     tag_loss,
@@ -137,3 +142,38 @@ def test_the_same_training_gives_the_same_weights(trunk_folder: Path, tmp_path: 
         train_tagger(tmp_path / name, [file], trunk_folder, settings)
     manifests = [read_manifest(tmp_path / name) for name in ("one", "two")]
     assert manifests[0].fingerprint == manifests[1].fingerprint
+
+
+@pytest.mark.slow
+def test_a_stopped_training_goes_on_where_it_was(
+    trunk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tagger_module, "STEPS_BETWEEN_SAVES", 2)
+    settings = SETTINGS.model_copy(update={"num_epochs": 3, "dropout": 0.1})
+    train_tagger(tmp_path / "whole", [PLACES], trunk_folder, settings)
+    steps: list[int] = []
+
+    @contextmanager
+    def stopped_after(
+        title: str, total: int | None, *, last: int = 3
+    ) -> Iterator[Callable[[int, str], None]]:
+        def advance(step: int, note: str) -> None:
+            steps.append(step)
+            if step == last:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    target = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        train_tagger(target, [PLACES], trunk_folder, settings, stopped_after)
+    assert (tmp_path / "stopped.unfinished").is_dir()
+    assert not target.exists()
+    with pytest.raises(ArtifactError, match="other settings or other files"):
+        train_tagger(target, [PLACES, PEOPLE], trunk_folder, settings)
+    go_on = partial(stopped_after, last=0)
+    train_tagger(target, [PLACES], trunk_folder, settings, go_on)
+    assert steps == [1, 2, 3, 3, 4, 5, 6]  # of the third nothing was saved
+    manifests = [read_manifest(tmp_path / name) for name in ("whole", "stopped")]
+    assert manifests[0].fingerprint == manifests[1].fingerprint
+    assert not (tmp_path / "stopped.unfinished").exists()

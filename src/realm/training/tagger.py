@@ -9,6 +9,7 @@ ordinary token classification folder of `transformers`.
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,20 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
+from safetensors.torch import load_file, save_file
 from tokenizers import Encoding, Regex, Tokenizer, normalizers
 from torch import Tensor, nn
 
-from realm.artifact import create_artifact
+from realm.artifact import (
+    create_artifact,
+    fingerprint_of,
+    is_finished,
+    open_artifact,
+    remove_artifact,
+)
 from realm.config import Settings
+from realm.errors import ArtifactError
+from realm.models.checkpoint import training_tensors
 from realm.models.precision import choose_precision, default_device
 from realm.models.trunk import load_trunk, max_positions, read_tokenizer
 from realm.progress import Progress, no_progress
@@ -29,6 +39,8 @@ from realm.training.distributed import ProcessGroup
 from realm.training.optim import Optimizer, OptimSettings, rate_factor
 
 KIND = "tagger"
+STEPS_BETWEEN_SAVES = 100
+_UNFINISHED = "unfinished tagger"
 _ALONE = ProcessGroup()  # minutes on one machine need no group
 _CAPITAL, _ACRONYM = "\u2020", "\u2021"  # daggers: in BERT's vocabulary, and rare in texts
 # Batches of sentences of like length hold little padding; more at once would make them alike.
@@ -63,10 +75,12 @@ def train_tagger(
 ) -> None:
     """Train on the sentences of all files and write the tagger to `path`.
 
-    `trunk` is the folder of an encoder.
+    `trunk` is the folder of an encoder. A training that was stopped goes on from what stands
+    beside `path` as `NAME.unfinished`, and ends as if it had not been.
 
     Raises:
         ResourceError: the trunk lacks weights.
+        ArtifactError: the unfinished training had other settings, another trunk or other files.
     """
     tags = tags_of(files)
     tokenizer = with_capitals(read_tokenizer(trunk))
@@ -74,20 +88,61 @@ def train_tagger(
     torch.manual_seed(settings.seed)
     model = _new_model(trunk, tags, settings.dropout)
     optimizer = _start(model, settings)
+    inputs = {"trunk": trunk.name, "data": ", ".join(file.name for file in files)}
+    learned = fingerprint_of([[(s.text, s.spans) for s in file.sentences] for file in files])
+    unfinished = _Unfinished(path, settings, {**inputs, "sentences": learned})
+    begin = unfinished.restore(optimizer)
     num_steps = settings.num_epochs * -(-len(examples) // settings.batch_size)
     with progress("tagger steps", num_steps) as advance:
-        for step, batch in enumerate(_batches(examples, settings)):
+        for step, batch in islice(enumerate(_batches(examples, settings)), begin, None):
+            torch.manual_seed(settings.seed * 1_000_003 + step)
             loss = _loss(model, batch)
             loss.backward()
             factor = rate_factor(step, num_steps, optimizer.settings.warmup_share)
             optimizer.step(factor, _ALONE)
+            if (step + 1) % STEPS_BETWEEN_SAVES == 0:
+                unfinished.save(step + 1, optimizer)
             advance(step + 1, f"loss {float(loss.detach()):.3f}")
-    inputs = {"trunk": trunk.name, "data": ", ".join(file.name for file in files)}
     with create_artifact(path, KIND, settings=settings.model_dump(), inputs=inputs) as staging:
         staging.counts.update(num_sentences=len(examples), num_steps=num_steps)
         model.float().load_state_dict(optimizer.masters, strict=False)
         model.save_pretrained(staging.path)
         _as_ordinary(tokenizer, trunk).save_pretrained(staging.path)
+    unfinished.remove()
+
+
+class _Unfinished:
+    """The weights and moments of a tagger's training, in a folder beside what it will write."""
+
+    def __init__(self, path: Path, settings: TaggerSettings, inputs: dict[str, str]) -> None:
+        self._path = path.with_name(f"{path.name}.unfinished")
+        self._settings, self._inputs = settings.model_dump(), inputs
+
+    def restore(self, optimizer: Optimizer) -> int:
+        """Take back what was learned; return the number of steps that are done."""
+        if not is_finished(self._path):
+            return 0
+        manifest = open_artifact(self._path, _UNFINISHED)
+        if (manifest.settings, manifest.inputs) != (self._settings, self._inputs):
+            raise ArtifactError(
+                f"{self._path} is of a training with other settings or other files: delete it, or "
+                "name another --out"
+            )
+        weights = load_file(self._path / "weights.safetensors")
+        optimizer.restore(weights, training_tensors(self._path))
+        return int(manifest.counts["num_steps"])
+
+    def save(self, num_steps: int, optimizer: Optimizer) -> None:
+        with create_artifact(
+            self._path, _UNFINISHED, settings=self._settings, inputs=self._inputs
+        ) as staging:
+            staging.counts["num_steps"] = num_steps
+            save_file(optimizer.masters, staging.path / "weights.safetensors")
+            save_file(optimizer.state(), staging.path / "training.safetensors")
+
+    def remove(self) -> None:
+        if self._path.exists():
+            remove_artifact(self._path)
 
 
 def tags_of(files: Sequence[TaggedFile]) -> list[str]:
