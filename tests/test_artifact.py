@@ -272,3 +272,10 @@ def test_writing_atomically_replaces(tmp_path: Path) -> None:
         write_atomically(file, text)
         assert file.read_text(encoding="utf-8") == text
     assert names_in(file.parent) == ["note.txt"]
+
+
+def test_a_small_file_that_cannot_be_written_leaves_nothing_hidden(tmp_path: Path) -> None:
+    (tmp_path / "report.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path / "report.json", "text")
+    assert names_in(tmp_path) == ["report.json"]

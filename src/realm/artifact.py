@@ -149,11 +149,14 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a small file so that a reader sees the old or the new text, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = _hidden(path, "staging")
-    with staging.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    staging.replace(path)
+    try:
+        with staging.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)  # a full disk, or a folder where the file should be
     _sync_directory(path.parent)
 
 
