@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from realm.config import Settings
-from realm.index.approximate import ApproximateIndex
-from realm.index.exact import ExactIndex
+from realm.index.exact import Index
 from realm.retrieval.lexical import LexicalIndex, reciprocal_rank_fusion
 
 _FUSED_DEPTH = 100  # how far down both rankings are fused
@@ -32,7 +31,7 @@ class RetrievalSettings(Settings):
 class Retriever:
     """Searches an index by embedding, and BM25 by words where one is given."""
 
-    index: ExactIndex | ApproximateIndex
+    index: Index
     lexical: LexicalIndex | None = None
 
     def search(
