@@ -61,8 +61,6 @@ class ApproximateIndex:
     def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
         """The `k` best rows that were found; a missing one has row -1 and score -inf."""
         vectors = np.ascontiguousarray(queries.detach().float().cpu().numpy())
-        scores, rows = self._index.search(
-            vectors, min(k, len(self)), params=self._parameters
-        )
+        scores, rows = self._index.search(vectors, min(k, len(self)), params=self._parameters)
         found = torch.from_numpy(scores), torch.from_numpy(rows)
         return Found(found[0].masked_fill(found[1] < 0, -torch.inf), found[1])
