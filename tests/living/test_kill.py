@@ -25,7 +25,10 @@ def test_a_killed_process_loses_nothing_acknowledged(
     for folder in folders[1:]:
         shutil.copytree(first, folder)
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, folders)], capture_output=True, text=True, check=False
+        [sys.executable, str(SCRIPT), *map(str, folders)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     for folder in folders:

@@ -25,8 +25,10 @@ from realm.living.journal import Journal
 from realm.living.segment import segment_vectors
 from realm.living.state import State, passage_rows
 from realm.living.view import JointIndex, JointSnapshot, JointStore, View
+from realm.living.words import AddedWords
 from realm.openqa.answerer import Answerer
 from realm.progress import Progress
+from realm.retrieval.lexical import LexicalIndex
 from realm.retrieval.retriever import Retriever
 
 
@@ -41,6 +43,8 @@ class Embedded:
         base.model.modules().eval()  # for good: threads share it
         self._retriever = cast("Retriever", base.retriever)
         self._index = cast("ExactIndex | ApproximateIndex", self._retriever.index)
+        lexical = cast("LexicalIndex | None", self._retriever.lexical)
+        self._words = AddedWords(lexical, base.store) if lexical else None
         self._dtype = base.snapshot.embeddings.dtype
         self._recent: dict[int, Tensor] = {}
         self._segment = "", torch.empty(0, 0)
@@ -80,7 +84,8 @@ class Embedded:
         snapshot = base.snapshot
         joint = JointSnapshot(snapshot.path, snapshot.manifest, tuple(vectors), index)
         store = JointStore(stores, state.document)
-        retriever = Retriever(index, self._retriever.lexical)
+        lexical = self._words.search_in(state, stores[1:]) if self._words else None
+        retriever = Retriever(index, lexical)
         return View(state.version, Answerer(base.model, store, joint, retriever, base.settings))
 
     def vectors(self, state: State, journal: Journal) -> Float[Tensor, "passages dim"]:

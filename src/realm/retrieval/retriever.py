@@ -13,7 +13,7 @@ from torch import Tensor
 
 from realm.config import Settings
 from realm.index.exact import Index
-from realm.retrieval.lexical import LexicalIndex, reciprocal_rank_fusion
+from realm.retrieval.lexical import WordSearch, reciprocal_rank_fusion
 
 _FUSED_DEPTH = 100  # how far down both rankings are fused
 
@@ -32,7 +32,7 @@ class Retriever:
     """Searches an index by embedding, and BM25 by words where one is given."""
 
     index: Index
-    lexical: LexicalIndex | None = None
+    lexical: WordSearch | None = None
 
     def search(
         self, questions: Sequence[str], vectors: Float[Tensor, "queries dim"], k: int
