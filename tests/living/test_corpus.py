@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from realm.corpus.documents import Document
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, ResourceError, SourceError
 from realm.index.snapshot import write_snapshot
+from realm.living import corpus as corpus_module
 from realm.living.corpus import LivingCorpus
 from realm.living.state import Edit, UnknownDocument
 from realm.models.checkpoint import Model
@@ -348,6 +350,57 @@ def test_a_full_disk_changes_nothing(corpus: LivingCorpus) -> None:
     connection.execute(f"PRAGMA max_page_count = {pages + 10_000}")
     corpus.put([Document("long", "", "A long story. " * 20)])
     assert corpus.num_documents == 14
+
+
+def test_questions_are_answered_while_documents_come_and_go(corpus: LivingCorpus) -> None:
+    """A view holds all of an edit or nothing of it, and never waits for a merge to end."""
+    pair = [Document("left", "", told("A zebra came", 2)), Document("right", "", "A zebra left.")]
+    failures: list[BaseException] = []
+    is_over = Event()
+
+    def ask() -> None:
+        try:
+            while not is_over.is_set():
+                answerer = corpus.view().answerer
+                rows = answerer.retrieve(["zebra"], 60)[0]
+                found = [answerer.store.passage(int(row)) for row in rows[rows >= 0]]
+                ids = [passage.document_id for passage in found]
+                assert ("left" in ids) == ("right" in ids)
+                assert len({passage.passage_id for passage in found}) == len(found)
+        except BaseException as error:  # noqa: BLE001 - it is raised in the test's own thread
+            failures.append(error)
+
+    corpus.view()
+    threads = [Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(12):
+        corpus.put(pair)
+        if number % 4 == 3:
+            corpus.merge()
+        corpus.remove(["left", "right"])
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_many_documents_are_merged_in_the_background(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(corpus_module, "_FEWEST_TO_MERGE", 3)
+    documents = [Document(f"d-{n}", "", f"This is number {n}.") for n in range(4)]
+    for document in documents[:2]:
+        corpus.put([document])
+    assert list((tmp_path / "living").glob("segment-*")) == []
+    corpus.put(documents[2:])
+    corpus.close()  # waits for the merge
+    assert [path.name for path in (tmp_path / "living").glob("segment-*")] == ["segment-4"]
+
+
+def test_putting_and_removing_nothing_is_no_edit(corpus: LivingCorpus) -> None:
+    assert (corpus.put([]), corpus.remove([])) == ([], [])
+    assert corpus.version.endswith(":0")
 
 
 def test_a_damaged_database_is_named(

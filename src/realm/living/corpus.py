@@ -33,7 +33,7 @@ from realm.living.segment import (
     segment_name,
     write_segment,
 )
-from realm.living.state import Edit, State, UnknownDocument
+from realm.living.state import Edit, State, UnknownDocument, passage_rows
 from realm.living.view import View
 from realm.openqa.answerer import Answerer
 from realm.progress import Progress, no_progress
@@ -127,6 +127,8 @@ class LivingCorpus:
             ResourceError: the disk is full; nothing was changed.
         """
         documents = checked(documents)
+        if not documents:
+            return []
         self._require_embedder()
         cuts = cut(documents, self._base)
         vectors = self._model().embed(documents, cuts)
@@ -248,7 +250,8 @@ class LivingCorpus:
         return _Change(edit, entry, store, vectors)
 
     def _remove(self, name: str, known: dict[str, int]) -> _Change:
-        size = self._listing.summary(self._state, name).num_passages
+        old = self._state.entry(name)
+        size = old.num_passages if old else len(passage_rows(self._base, [known[name]]))
         sequence = self._journal.facts().sequence + 1
         entry = Entry(name, sequence, known.get(name), None, 0, 0, None)
         self._journal.write(entry)
