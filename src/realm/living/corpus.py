@@ -3,10 +3,9 @@
     RUN/living/edits.sqlite      every edit, durable when `put` and `remove` return
     RUN/living/segment-N/        what edits up to number N added, memory-mapped
 
-An edit costs the embedding of its own passages and a transaction, whatever the corpus holds.
-Questions see views, which do not change; the next view knows the edit. A search returns what an
-index would that was built anew over the same documents. Equal scores are ordered by passage id:
-the base in its order, then added documents in the order in which they were put.
+An edit costs the embedding of its passages and a transaction, whatever the corpus holds. Questions
+see views, which do not change. A search returns what an index built anew over the same documents
+would; equal scores are ordered by passage id, and added passages have the higher ones.
 """
 
 import fcntl
@@ -189,8 +188,7 @@ class LivingCorpus:
 
         Waits for nobody: while an edit is being written, the view is the one before it.
         """
-        if self._view is None:
-            self._model()
+        self._model()  # loading it takes seconds, in which others may edit
         if self._lock.acquire(blocking=self._view is None):
             try:
                 self._take_in()
@@ -252,8 +250,8 @@ class LivingCorpus:
     def _remove(self, name: str, known: dict[str, int]) -> _Change:
         old = self._state.entry(name)
         size = old.num_passages if old else len(passage_rows(self._base, [known[name]]))
-        sequence = self._journal.facts().sequence + 1
-        entry = Entry(name, sequence, known.get(name), None, 0, 0, None)
+        number = self._journal.facts().sequence + 1
+        entry = Entry(name, number, known.get(name), None, 0, 0, None)
         self._journal.write(entry)
         return _Change(Edit(name, "removed", size), entry)
 
@@ -280,7 +278,7 @@ class LivingCorpus:
         self._adopt(state)
 
     def _adopt(self, state: State, *, is_shown: bool = False) -> None:
-        """Take over a state; the view of it is made now, so that `view` need not wait for it."""
+        """Take over a state and make its view now, so that `view` need not wait for it."""
         self._state = state
         if is_shown or self._view is not None:
             self._view = self._model().view(state, self._journal)
@@ -314,7 +312,7 @@ class LivingCorpus:
                 self._journal.settle(name, [entry.sequence for entry, _ in placed])
                 merged = read_state(self._base, self._journal, self._folder)
             self._adopt(merged)
-        # Others may be about to open the one before: it stays until the next merge.
+        # Another process may be about to open the one before.
         remove_segments_except(self._folder, {name, state.segment_name})
 
     def _merge_in_time(self) -> None:
