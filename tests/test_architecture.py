@@ -16,16 +16,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "realm"
 STAGES = [
     *("errors", "artifact", "config", "metric_log", "progress", "stopwatch"),
     *("corpus", "spans", "examples", "models", "index", "retrieval", "training", "pretraining"),
-    *(
-        "openqa",
-        "evaluation",
-        "serving",
-        "experiment",
-        "run_folder",
-        "data_stages",
-        "pretrain_stages",
-        "stages",
-    ),
+    *("openqa", "evaluation", "experiment", "run_folder", "data_stages", "pretrain_stages"),
+    *("stages", "living", "serving"),
     *("scoring", "swap", "importing", "exporting", "demo", "cli"),
 ]
 BANNED_NAMES = {"utils", "common", "base", "core", "misc", "helpers", "types", "tools"}

@@ -136,10 +136,14 @@ class Run(PretrainRun):
     def answerer(self, name: str = "") -> Answerer:
         """The object that answers, with the furthest checkpoint or the named one."""
         name = name or self.newest_checkpoint()
+        self.require_answering(name)
+        return self.searcher(name)
+
+    def require_answering(self, name: str) -> None:
+        """Make sure that the named checkpoint of an imported run can read and point at answers."""
         self.require("reader")
         if name != "finetune":
             self.require("span head")
-        return self.searcher(name)
 
     def searcher(self, name: str) -> Answerer:
         """The same object for retrieval alone: a run without a reader has it too."""

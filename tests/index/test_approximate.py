@@ -62,3 +62,18 @@ def test_faiss_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ResourceError, match=r"faiss-cpu.*index\.kind=exact"):
         ApproximateIndex(torch.eye(3))
+
+
+def test_hidden_rows_are_never_found() -> None:
+    generator = torch.Generator().manual_seed(2)
+    embeddings = torch.randn(300, 8, generator=generator).half()
+    queries = torch.randn(4, 8, generator=generator)
+    index = ApproximateIndex(embeddings, probes=1_000)  # all cells: the best are found
+    hidden = np.unique(index.search(queries, 3).rows.numpy())
+    kept = np.delete(np.arange(300), hidden)
+    found = index.without(hidden).search(queries, 10)
+    expected = ExactIndex(embeddings[torch.from_numpy(kept)]).search(queries, 10)
+    assert torch.equal(found.rows, torch.from_numpy(kept)[expected.rows])
+    assert len(index.without(hidden)) == len(kept)
+    # The index that was there finds what it found before.
+    assert np.isin(hidden, index.search(queries, 3).rows.numpy()).all()

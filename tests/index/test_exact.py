@@ -75,3 +75,25 @@ def test_queries_with_a_graph_give_results_without_one() -> None:
 def test_rows_and_scores_have_one_shape() -> None:
     with pytest.raises(TypeCheckError):
         Found(torch.zeros(2, 3), torch.zeros(2, 4, dtype=torch.int64))
+
+
+def test_hidden_rows_take_no_place() -> None:
+    """As if they had never been there; the chunk is small, so that they stand in several."""
+    generator = torch.Generator().manual_seed(1)
+    # Small whole numbers: sums are exact, and equal scores are common.
+    embeddings = torch.randint(-2, 3, (40, 4), generator=generator).half()
+    queries = torch.randint(-2, 3, (5, 4), generator=generator).float()
+    hidden = np.array([0, 3, 4, 5, 6, 7, 8, 21, 39])
+    kept = np.delete(np.arange(40), hidden)
+    index = ExactIndex(embeddings).without(hidden)
+    expected = ExactIndex(embeddings[torch.from_numpy(kept)])
+    assert len(index) == len(expected) == 31
+    for k in (1, 4, 31, 40):
+        ours, theirs = index.search(queries, k), expected.search(queries, k)
+        assert torch.equal(ours.scores, theirs.scores)
+        assert torch.equal(ours.rows, torch.from_numpy(kept)[theirs.rows])
+
+
+def test_all_rows_can_be_hidden() -> None:
+    index = ExactIndex(torch.ones(3, 2).half()).without(np.arange(3))
+    assert index.search(torch.ones(1, 2), 5).rows.shape == (1, 0)

@@ -35,11 +35,21 @@ def ask(
     model: ModelOption = "",
     assignments: SetOption = None,
 ) -> None:
-    """Answer a question with the evidence; without one, ask for questions."""
+    """Answer a question with the evidence; without one, ask for questions.
+
+    Documents that were added with `realm documents` are searched, removed ones are not; measures
+    (`realm evaluate`) are those of the corpus that the run was trained with.
+    """
+    from realm.living.corpus import LivingCorpus
     from realm.scoring import check_model
 
     opened = open_existing(run, assignments)
-    answerer = opened.answerer(check_model(opened, model))
+    name = check_model(opened, model)
+    opened.require_answering(name)
+    if LivingCorpus.exists(opened):
+        answerer = LivingCorpus.open(opened, name).view().answerer
+    else:
+        answerer = opened.answerer(name)
     for text in [question] if question else _asked():
         answered = answerer.answer([text], top_k=top_k)[0]
         if as_json:

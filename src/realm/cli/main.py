@@ -14,6 +14,7 @@ from realm.cli import (
     analysis_commands,
     ask_command,
     demo_command,
+    documents_commands,
     evaluate_commands,
     info_commands,
     questions_command,
@@ -62,6 +63,7 @@ run_commands.add_to(app)
 app.add_typer(spans_commands.app, name="spans", rich_help_panel="Single stages")
 app.add_typer(evaluate_commands.app, name="evaluate")
 ask_command.add_to(app)
+app.add_typer(documents_commands.app, name="documents")
 analysis_commands.add_to(app)
 info_commands.add_to(app)
 questions_command.add_to(app)

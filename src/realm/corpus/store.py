@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -25,7 +26,14 @@ from tokenizers import Tokenizer
 from realm.artifact import Manifest, create_artifact, fingerprint_of, open_artifact
 from realm.config import read_settings
 from realm.corpus.annotated import GivenSpan
-from realm.corpus.columns import SCHEMAS, Batch, CorpusWriter, open_numbers, open_strings
+from realm.corpus.columns import (
+    DTYPES,
+    SCHEMAS,
+    Batch,
+    CorpusWriter,
+    open_numbers,
+    open_strings,
+)
 from realm.corpus.cutting import cut_in_order, load_tokenizer
 from realm.corpus.documents import Document, fingerprint_sources, read_pages
 from realm.corpus.passages import CorpusSettings, normalise
@@ -88,7 +96,7 @@ def build_corpus(
             with create_artifact(path, KIND, settings=kept, inputs=inputs) as staging:
                 writer.finish(staging.path)
                 shutil.copyfile(tokenizer_file, staging.path / TOKENIZER)
-                staging.counts = _counts(staging.path)
+                staging.counts = count(staging.path)
     return PassageStore.open(path)
 
 
@@ -105,7 +113,8 @@ def _write(
             on_progress(writer.num_documents, writer.num_passages)
 
 
-def _counts(directory: Path) -> dict[str, int | float]:
+def count(directory: Path) -> dict[str, int | float]:
+    """What the manifest of a corpus says of its size."""
     num_documents = len(open_numbers(directory, "title_token_offsets")) - 1
     document_rows = open_numbers(directory, "document_rows")
     return {
@@ -274,9 +283,29 @@ class PassageStore:
         row = pc.index(self._documents["document_id"], document_id).as_py()
         if row < 0:
             raise SourceError(f"the corpus has no document {document_id!r}: check the id")
-        return Document(
-            document_id, self._documents["title"][row].as_py(), self._document_text(row)
-        )
+        return self.document_at(row)
+
+    def document_at(self, document_row: int) -> Document:
+        """The document of the user in a document row."""
+        names = ("document_id", "title", "text")
+        return Document(*(self._documents[name][document_row].as_py() for name in names))
+
+    def document_row_by_id(self, document_ids: Sequence[str]) -> dict[str, int]:
+        """The document rows of those of the ids that the corpus has; one pass for all of them."""
+        column = self._documents["document_id"]
+        is_wanted = pc.is_in(column, value_set=pa.array(document_ids, column.type))
+        rows = np.flatnonzero(is_wanted.to_numpy())
+        return {column[int(row)].as_py(): int(row) for row in rows}
+
+    def documents(self) -> pa.Table:
+        """The columns document_id, title and text of all documents, memory-mapped."""
+        return self._documents.select(["document_id", "title", "text"])
+
+    def map_all(self) -> "PassageStore":
+        """Map every column now, so that the files may go while the store is in use."""
+        for name in DTYPES:
+            self._column(name)
+        return self
 
     def _given_spans(self, document_row: int) -> list[dict[str, Any]] | None:
         if "spans" not in self._documents.column_names:  # made by an earlier version

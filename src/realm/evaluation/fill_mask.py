@@ -19,8 +19,7 @@ from torch import Tensor
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.examples.masked_query import MaskedQuery
-from realm.index.approximate import ApproximateIndex
-from realm.index.exact import ExactIndex
+from realm.index.exact import Index
 from realm.models.checkpoint import Model, load_model
 from realm.models.embedder import evaluating
 from realm.models.marginal import NULL, marginal_log_likelihood, retrieval_utility
@@ -85,7 +84,7 @@ class MaskFiller:
         self,
         model: Model,
         store: PassageStore,
-        index: ExactIndex | ApproximateIndex,
+        index: Index,
         settings: RealmSettings,
     ) -> None:
         self.model, self.store, self.index, self.settings = model, store, index, settings
@@ -164,7 +163,7 @@ class MaskFiller:
 def open_mask_filler(
     checkpoint: Path,
     store: PassageStore,
-    index: ExactIndex | ApproximateIndex,
+    index: Index,
     settings: RealmSettings,
 ) -> MaskFiller:
     """Load a model for filling gaps."""

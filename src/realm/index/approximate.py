@@ -4,7 +4,10 @@ Cells of similar embeddings (inverted file, faiss); only the cells nearest to th
 looked at, and what they hold is scored exactly.
 """
 
+import copy
 import math
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,13 +41,26 @@ class ApproximateIndex:
         self._index.train(vectors)
         self._index.add(vectors)
         self._index.nprobe = min(probes, cells)
+        self._num_found = len(vectors)
+        self._parameters: Any = None
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return self._num_found
+
+    def without(self, rows: np.ndarray) -> "ApproximateIndex":
+        """The same index in which these rows are never found."""
+        faiss: Any = import_module("faiss")  # its wrappers take more than their stubs say
+        is_found = np.ones(self._index.ntotal, dtype=bool)
+        is_found[rows] = False
+        index = copy.copy(self)
+        index._num_found = int(is_found.sum())
+        selector = faiss.IDSelectorBitmap(np.packbits(is_found, bitorder="little"))
+        index._parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self._index.nprobe)
+        return index
 
     def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
         """The `k` best rows that were found; a missing one has row -1 and score -inf."""
         vectors = np.ascontiguousarray(queries.detach().float().cpu().numpy())
-        scores, rows = self._index.search(vectors, min(k, len(self)))
+        scores, rows = self._index.search(vectors, min(k, len(self)), params=self._parameters)
         found = torch.from_numpy(scores), torch.from_numpy(rows)
         return Found(found[0].masked_fill(found[1] < 0, -torch.inf), found[1])

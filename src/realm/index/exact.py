@@ -1,7 +1,9 @@
 """Which passages have the greatest inner product with a query? Exactly, by looking at all."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,24 +19,51 @@ class Found:
     rows: Int[Tensor, "queries k"]
 
 
+class Index(Protocol):
+    """Finds the passages nearest to a query: by looking at all, at some, or in several parts."""
+
+    def __len__(self) -> int:
+        """How many rows can be found."""
+
+    def search(self, queries: Tensor, k: int) -> Found:
+        """The best rows of each query [queries, dim]; at most `k`."""
+
+
 class ExactIndex:
     """Brute-force maximum inner product search over embeddings kept in half width."""
 
     def __init__(self, embeddings: Float[Tensor, "passages dim"]) -> None:
         self.embeddings = embeddings
+        self._num_found = int(embeddings.shape[0])
+        self._hidden_by_chunk: list[Tensor] = []
 
     def __len__(self) -> int:
-        return int(self.embeddings.shape[0])
+        return self._num_found
+
+    def without(self, rows: np.ndarray) -> "ExactIndex":
+        """The same index in which these rows, in ascending order, are never found."""
+        index = ExactIndex(self.embeddings)
+        begins = np.arange(0, len(self.embeddings), _CHUNK)
+        pieces = np.split(rows, np.searchsorted(rows, begins[1:]))
+        index._hidden_by_chunk = [
+            torch.from_numpy(piece - begin) for piece, begin in zip(pieces, begins, strict=False)
+        ]
+        index._num_found -= len(rows)
+        return index
 
     def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
         """The `k` best rows, or all where there are fewer."""
         queries = queries.detach().float()
         parts = []
-        for begin in range(0, len(self), _CHUNK):
+        for number, begin in enumerate(range(0, len(self.embeddings), _CHUNK)):
             chunk = self.embeddings[begin : begin + _CHUNK].float()
-            scores, rows = _first_of_the_best(queries @ chunk.T, min(k, len(chunk)))
+            scores = queries @ chunk.T
+            if self._hidden_by_chunk:
+                # Hidden rows fall behind all others, so that none takes a place among the best.
+                scores.index_fill_(1, self._hidden_by_chunk[number], -torch.inf)
+            scores, rows = _first_of_the_best(scores, min(k, len(chunk)))
             parts.append(Found(scores, rows + begin))
-        return merge(parts, k)
+        return merge(parts, min(k, len(self)))
 
 
 def merge(parts: list[Found], k: int) -> Found:

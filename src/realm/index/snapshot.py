@@ -22,7 +22,7 @@ from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
 from realm.index.approximate import ApproximateIndex
 from realm.index.encode import embed_corpus, embed_null_passage, project, write_rows
-from realm.index.exact import ExactIndex
+from realm.index.exact import ExactIndex, Index
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
 
@@ -82,7 +82,7 @@ class Snapshot:
         chosen = self.embeddings[rows.clamp(min=0)].float()
         return torch.where((rows < 0)[..., None], self.null_embedding, chosen)
 
-    def index(self, settings: IndexSettings) -> ExactIndex | ApproximateIndex:
+    def index(self, settings: IndexSettings) -> Index:
         """A searchable form of these embeddings."""
         if settings.kind == "approximate":
             return ApproximateIndex(self.embeddings, probes=settings.probes)

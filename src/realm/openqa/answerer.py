@@ -127,6 +127,8 @@ class Answerer:
         ]
 
     def _rank(self, question: str, number: int, reading: Reading, top_k: int) -> Answered:
+        if not reading.joint[number].isfinite().any():  # an empty corpus, and no null passage
+            return Answered(question, (), 1.0)
         probabilities = reading.joint[number].softmax(dim=-1)
         is_single = self.settings.answers == "single_span"
         best: dict[str, _Span] = {}

@@ -13,8 +13,7 @@ import torch
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.examples.question import Question
-from realm.index.approximate import ApproximateIndex
-from realm.index.exact import ExactIndex
+from realm.index.exact import Index
 from realm.models.checkpoint import Model
 from realm.models.embedder import evaluating
 from realm.openqa.labels import holds_answer
@@ -27,7 +26,7 @@ _AT_ONCE = 64
 def select_questions(
     model: Model,
     store: PassageStore,
-    index: ExactIndex | ApproximateIndex,
+    index: Index,
     questions: Sequence[Question],
     *,
     unanswered_share: float,

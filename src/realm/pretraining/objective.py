@@ -19,9 +19,8 @@ from realm.examples.masked_query import MaskedQuery, Targets, stack_targets
 from realm.examples.masking import Masker
 from realm.examples.query_maker import MaskSettings, QueryMaker
 from realm.examples.stream import batch_at
-from realm.index.approximate import ApproximateIndex
 from realm.index.encode import pack_joint, pack_passage
-from realm.index.exact import ExactIndex
+from realm.index.exact import Index
 from realm.models.checkpoint import Model
 from realm.models.embedder import TrainedPart, embed
 from realm.models.marginal import (
@@ -81,7 +80,7 @@ class RealmObjective:
         train, held_out = split_rows(masker.rows(), source)
         self._rows, self.held_out = train, held_out
         model.embedder.train_only(settings.embedder_trains)
-        self.index: ExactIndex | ApproximateIndex | None = None
+        self.index: Index | None = None
 
     def trainable(self) -> nn.Module:
         """Everything trains, but the span head has no part in the loss."""

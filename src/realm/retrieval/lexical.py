@@ -6,12 +6,13 @@ that a search sums a few columns of a memory-mapped sparse matrix.
 """
 
 import importlib
+import math
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,15 @@ class LexicalSettings(Settings):
     """How soon further occurrences of a word in a passage stop counting."""
     b: float = Field(default=0.75, ge=0, le=1)
     """How much long passages are held back: 0 not at all, 1 in proportion."""
+
+
+class WordSearch(Protocol):
+    """Ranks passages by the words that they share with a question."""
+
+    def search(
+        self, questions: Sequence[str], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Rows [questions, k] of the best passages and their scores, best first."""
 
 
 class LexicalIndex:
@@ -79,12 +89,28 @@ class LexicalIndex:
         rows = np.full((len(questions), k), NO_PASSAGE, dtype=np.int64)
         scores = np.zeros((len(questions), k), dtype=np.float32)
         for number, question in enumerate(questions):
-            words = list(_words(question, self._stop_words))
-            all_scores = self._scorer.get_scores_from_ids(self._scorer.get_tokens_ids(words))
-            best = _best_rows(all_scores, k)
+            all_scores = self.scores(question)
+            best = best_rows(all_scores, k)
             rows[number, : len(best)] = best
             scores[number, : len(best)] = all_scores[best]
         return rows, scores
+
+    def scores(self, question: str) -> NDArray[np.float32]:
+        """The score of every passage."""
+        ids = self._scorer.get_tokens_ids(self.words(question))
+        scores: NDArray[np.float32] = self._scorer.get_scores_from_ids(ids)
+        return scores
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text that count."""
+        return list(_words(text, self._stop_words))
+
+    def rarity(self, word: str) -> float:
+        """The inverse document frequency of a word: log(1 + (N - n + 0.5) / (n + 0.5))."""
+        number = self._scorer.vocab_dict.get(word)
+        ends = self._scorer.scores["indptr"]
+        n = 0 if number is None else int(ends[number + 1]) - int(ends[number])
+        return math.log(1 + (len(self) - n + 0.5) / (n + 0.5))
 
 
 def build_lexical_index(
@@ -132,7 +158,8 @@ def reciprocal_rank_fusion(
     return fused
 
 
-def _best_rows(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+def best_rows(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Rows of the best passages that share a word, best first; equal scores by row."""
     if k < len(scores):
         worst_kept = np.partition(scores, -k)[-k]
         rows = np.flatnonzero((scores >= worst_kept) & (scores > 0))

@@ -12,9 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from realm.config import Settings
-from realm.index.approximate import ApproximateIndex
-from realm.index.exact import ExactIndex
-from realm.retrieval.lexical import LexicalIndex, reciprocal_rank_fusion
+from realm.index.exact import Index
+from realm.retrieval.lexical import WordSearch, reciprocal_rank_fusion
 
 _FUSED_DEPTH = 100  # how far down both rankings are fused
 
@@ -32,8 +31,8 @@ class RetrievalSettings(Settings):
 class Retriever:
     """Searches an index by embedding, and BM25 by words where one is given."""
 
-    index: ExactIndex | ApproximateIndex
-    lexical: LexicalIndex | None = None
+    index: Index
+    lexical: WordSearch | None = None
 
     def search(
         self, questions: Sequence[str], vectors: Float[Tensor, "queries dim"], k: int
