@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -146,11 +147,12 @@ def cut(text: str) -> Iterator[tuple[int, str]]:
         start = end
 
 
-def words(text: str) -> set[str]:
-    return {word for word in _WORD.findall(text.lower()) if word not in _FREQUENT}
+@cache
+def words(text: str) -> frozenset[str]:
+    return frozenset({word for word in _WORD.findall(text.lower()) if word not in _FREQUENT})
 
 
-def overlap(asked: set[str], text: str) -> float:
+def overlap(asked: frozenset[str], text: str) -> float:
     return len(asked & words(text)) / (len(asked) or 1)
 
 

@@ -1,6 +1,6 @@
 // What does the page ask of the server, and what does a refusal say?
 
-import { askForToken, tokenFor } from "./token.js";
+import { askForToken, token } from "./token.js";
 
 /** @typedef {{passage_id: number, title: string, text: string, answer_start: number, answer_end: number, retrieval_probability: number}} Evidence */
 /** @typedef {{text: string, probability: number, document_id: string, start: number, end: number, passage: Evidence}} Answer */
@@ -93,7 +93,7 @@ export function readDocument(id, signal) {
  * @returns {Promise<{edits: Edit[], corpus_version: string}>}
  */
 export function putDocuments(documents) {
-  return request("POST", "v1/documents", { body: { documents }, purpose: "edit" });
+  return request("POST", "v1/documents", { body: { documents } });
 }
 
 /**
@@ -101,46 +101,44 @@ export function putDocuments(documents) {
  * @returns {Promise<{edits: Edit[], corpus_version: string}>}
  */
 export function removeDocument(id) {
-  return request("DELETE", `v1/documents/${encodeURIComponent(id)}`, { purpose: "edit" });
+  return request("DELETE", `v1/documents/${encodeURIComponent(id)}`);
 }
 
 /**
  * Ask, and ask for a token where one is needed.
  * @param {string} method
  * @param {string} path
- * @param {{body?: unknown, signal?: AbortSignal, purpose?: import("./token.js").Purpose}} [options]
+ * @param {{body?: unknown, signal?: AbortSignal}} [options]
  * @returns {Promise<any>}
  */
-async function request(method, path, { body, signal, purpose = "read" } = {}) {
+async function request(method, path, options = {}) {
   for (;;) {
-    const response = await send(method, path, body, signal, tokenFor(purpose));
+    const given = token();
+    const response = await send(method, path, options, given);
     if (response.ok) return response.json();
     const refusal = await refusalOf(response);
-    const wantsToken = response.status === 401 || response.status === 403;
-    if (!wantsToken || !(await askForToken(purpose, refusal.message))) throw refusal;
+    // A server without tokens also forbids; another token would not help there.
+    const wantsToken = response.status === 401 || (response.status === 403 && given);
+    if (!wantsToken || !(await askForToken(refusal.message))) throw refusal;
   }
 }
 
 /**
  * @param {string} method
  * @param {string} path
- * @param {unknown} body
- * @param {AbortSignal | undefined} signal
- * @param {string | null} token
+ * @param {{body?: unknown, signal?: AbortSignal}} options
+ * @param {string | null} given
  */
-async function send(method, path, body, signal, token) {
+async function send(method, path, { body, signal }, given) {
   /** @type {Record<string, string>} */
-  const headers = { Accept: "application/json" };
+  const headers = {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (token) headers.Authorization = `Bearer ${token}`;
+  if (given) headers.Authorization = `Bearer ${given}`;
   try {
-    return await fetch(path, { method, headers, body: JSON.stringify(body), signal, cache: "no-store" });
+    return await fetch(path, { method, headers, body: JSON.stringify(body), signal });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Refusal(0, {
-      title: "The server cannot be reached",
-      detail: "Nothing answered. Check that realm serve is still running, then try again.",
-    });
+    throw new Refusal(0, { detail: "Nothing answered. Check that realm serve is still running, then try again." });
   }
 }
 

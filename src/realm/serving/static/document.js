@@ -7,29 +7,32 @@ import { createInquiry } from "./inquiry.js";
 import { highlighted } from "./passages.js";
 import { address } from "./routes.js";
 
-/** @param {import("./page.js").App} app */
+/**
+ * @param {import("./page.js").App} app
+ * @returns {import("./page.js").View}
+ */
 export function documentView(app) {
-  const inquiry = createInquiry({ refuse: () => {} });
-  const heading = element("h1", { tabindex: -1, dir: "auto" }, "Document");
+  const inquiry = createInquiry();
+  const heading = element("h1", { tabindex: -1, dir: "auto" });
   const back = element("a", { href: "#/ask", onclick: goBack }, "← Back");
-  const view = element("div", { class: "narrow" }, element("p", { class: "above" }, back), heading, inquiry.element);
+  const view = element("div", { class: "stack" }, element("p", {}, back), heading, inquiry.element);
   let shown = "";
 
-  /** @param {import("./routes.js").Route} route */
-  function enter({ id, query }, isForced = false) {
+  /**
+   * @param {import("./routes.js").Route} route
+   * @param {boolean} isForced
+   */
+  async function enter({ id, query }, isForced) {
     const key = JSON.stringify([id, query, app.info.corpus_version]);
     if (key === shown && !isForced) return;
     shown = key;
     heading.textContent = id;
     inquiry.reset([]);
-    const [start, end] = [offset(query.start), offset(query.end)];
-    inquiry.run((signal) => readDocument(id, signal), (found) => {
+    await inquiry.run((signal) => readDocument(id, signal), (found) => {
       heading.textContent = found.title || id;
-      return shownDocument(found, start, end);
-    }).then(() => {
-      const mark = view.querySelector("mark");
-      if (mark && view.isConnected) mark.scrollIntoView({ block: "center" });
+      return shownDocument(found, offset(query.start), offset(query.end));
     });
+    view.querySelector("mark")?.scrollIntoView({ block: "center" });
   }
 
   /** @param {Event} event */
@@ -39,7 +42,7 @@ export function documentView(app) {
     history.back();
   }
 
-  const name = (/** @type {import("./routes.js").Route} */ { id }) => id;
+  const name = () => heading.textContent ?? "";
   return { element: view, heading, input: null, enter, leave: inquiry.stop, name, escape: () => back.click() };
 }
 
@@ -56,14 +59,11 @@ function offset(text) {
  * @returns {import("./inquiry.js").Shown}
  */
 function shownDocument({ id, text, origin, num_passages }, start, end) {
-  const facts = element(
-    "p",
-    { class: "source" },
+  const facts = element("p", { class: "source" },
     element("code", { dir: "auto" }, id),
     element("span", {}, count(num_passages, "passage")),
-    origin === "edited" && element("span", { class: "badge" }, "added here"),
-  );
+    origin === "edited" && element("span", { class: "badge" }, "added here"));
   const article = element("article", { class: "card document", dir: "auto" }, highlighted(text, start, end));
   const link = element("a", { href: address("documents") }, "All documents");
-  return { content: [facts, article], summary: `${text.length.toLocaleString("en-GB")} characters`, link };
+  return { content: [facts, article], summary: [count(text.length, "character")], link };
 }

@@ -2,92 +2,73 @@
 
 import { listDocuments, putDocuments, readDocument, removeDocument } from "./api.js";
 import { createAdding } from "./add_documents.js";
-import { announce, element, newId } from "./dom.js";
+import { announce, element } from "./dom.js";
+import { createForm } from "./forms.js";
 import { count } from "./format.js";
-import { problem } from "./notices.js";
-import { address, documentAddress } from "./routes.js";
+import { messageOf, problem } from "./notices.js";
+import { source } from "./passages.js";
+import { address } from "./routes.js";
 
 const WAIT_FOR_TYPING = 200; // milliseconds
 
 /** @typedef {import("./api.js").Summary} Summary */
 
-/** @param {import("./page.js").App} app */
+/**
+ * @param {import("./page.js").App} app
+ * @returns {import("./page.js").View}
+ */
 export function documentsView(app) {
-  const canEdit = app.info.can.edit;
-  const list = createList(app, canEdit);
   const heading = element("h1", { tabindex: -1 }, "Documents");
-  const field = newId();
-  const input = element("input", { id: field, type: "text", autocomplete: "off", dir: "auto", enterkeyhint: "search", "aria-keyshortcuts": "/" });
-  const search = element(
-    "form",
-    { role: "search", class: "question" },
-    element("label", { for: field }, "Search the documents"),
-    element("div", { class: "box" }, input, element("button", { type: "submit" }, "Search")),
-  );
-  const adding = canEdit
-    ? createAdding((edits) => {
+  const list = createList(app);
+  const search = createForm({ label: "Search titles and ids", button: "Search", onsubmit: look });
+  const { input } = search;
+  const adding = app.info.can.edit
+    ? createAdding(() => {
         void app.refreshInfo();
-        if (!edits.every((edit) => list.has(edit.id))) list.load(input.value.trim());
+        list.load(input.value.trim());
       })
     : element("p", { class: "notice" }, "The documents of this server can be read here, not changed.");
-  const view = element("div", { class: "narrow" }, heading, adding, search, list.element);
+  const view = element("div", { class: "stack" }, heading, adding, search.element, list.element);
   let shown = "";
   let typing = 0;
 
-  search.addEventListener("submit", (/** @type {Event} */ event) => {
-    event.preventDefault();
-    look();
-  });
+  /** @param {string} text */
+  function look(text) {
+    clearTimeout(typing);
+    app.rename(address("documents", { text }));
+    enter({ query: { text } }, true);
+  }
+
   input.addEventListener("input", () => {
     clearTimeout(typing);
-    typing = setTimeout(look, WAIT_FOR_TYPING);
+    typing = setTimeout(() => look(input.value.trim()), WAIT_FOR_TYPING);
   });
 
-  function look() {
-    clearTimeout(typing);
-    const text = input.value.trim();
-    app.rename(address("documents", { text }));
-    shown = keyOf(text);
+  /**
+   * @param {{query: Record<string, string>}} route
+   * @param {boolean} isForced
+   */
+  function enter({ query: { text = "" } }, isForced) {
+    search.fill(text);
+    const key = JSON.stringify([text, app.info.corpus_version]);
+    if (key === shown && !isForced) return;
+    shown = key;
     list.load(text);
   }
 
-  const keyOf = (/** @type {string} */ text) => JSON.stringify([text, app.info.corpus_version]);
-
-  /** @param {import("./routes.js").Route} route */
-  function enter({ query }, isForced = false) {
-    const text = (query.text ?? "").trim();
-    if (input.value.trim() !== text) input.value = text;
-    if (keyOf(text) === shown && !isForced) return;
-    shown = keyOf(text);
-    list.load(text);
-  }
-
-  const name = () => "Documents";
-  return { element: view, heading, input, enter, leave: () => clearTimeout(typing), name };
+  return { element: view, heading, input, enter, leave: () => clearTimeout(typing), name: () => "Documents" };
 }
 
-/**
- * @param {import("./page.js").App} app
- * @param {boolean} canEdit
- */
-function createList(app, canEdit) {
+/** @param {import("./page.js").App} app */
+function createList(app) {
   const status = element("p", { class: "status", role: "status" });
   const rows = element("ul", { class: "documents" });
   const more = element("button", { type: "button", hidden: true, onclick: () => void page(true) }, "More");
   const failure = element("div");
-  /** @type {Set<string>} */
-  const ids = new Set();
   let text = "";
   let after = "";
   /** @type {AbortController | null} */
   let running = null;
-
-  /** @param {string} wanted */
-  function load(wanted) {
-    text = wanted;
-    after = "";
-    void page(false);
-  }
 
   /** @param {boolean} isNext whether the list goes on, or begins anew */
   async function page(isNext) {
@@ -95,10 +76,17 @@ function createList(app, canEdit) {
     const own = new AbortController();
     running = own;
     rows.setAttribute("aria-busy", "true");
+    failure.replaceChildren();
     try {
-      const { documents, next } = await listDocuments(text, after, own.signal);
+      const { documents, next } = await listDocuments(text, isNext ? after : "", own.signal);
       if (running !== own) return;
-      show(documents, next, isNext);
+      const made = documents.map((summary) => documentRow(summary, app));
+      if (!isNext) rows.replaceChildren();
+      rows.append(...made);
+      if (isNext) made[0]?.querySelector("a")?.focus();
+      after = next ?? "";
+      more.hidden = !next;
+      status.textContent = told(rows.children.length);
     } catch (error) {
       if (running !== own) return;
       failure.replaceChildren(problem(error, () => void page(isNext)));
@@ -106,92 +94,78 @@ function createList(app, canEdit) {
     rows.removeAttribute("aria-busy");
   }
 
-  /**
-   * @param {Summary[]} documents
-   * @param {string | null} next
-   * @param {boolean} isNext
-   */
-  function show(documents, next, isNext) {
-    failure.replaceChildren();
-    if (!isNext) ids.clear();
-    for (const { id } of documents) ids.add(id);
-    const made = documents.map((summary) => documentRow(summary, app, canEdit));
-    if (isNext) rows.append(...made);
-    else rows.replaceChildren(...made);
-    if (isNext) made[0]?.querySelector("a")?.focus();
-    after = next ?? "";
-    more.hidden = next === null;
-    status.textContent = summaryOf(rows.children.length, next !== null);
-  }
-
-  /**
-   * @param {number} number
-   * @param {boolean} hasMore
-   */
-  function summaryOf(number, hasMore) {
+  /** @param {number} number */
+  function told(number) {
     if (!number) return text ? `No document matches “${text}”.` : "There are no documents yet.";
-    if (text) return hasMore ? `The first ${number} that match` : `${count(number, "document")} that match${number === 1 ? "es" : ""}`;
-    return hasMore ? `The first ${number} of ${count(app.info.num_documents, "document")}` : count(number, "document");
+    const of = text ? " that match" : ` of ${app.info.num_documents.toLocaleString("en-GB")}`;
+    return after ? `The first ${count(number, "document")}${of}` : count(number, "document");
   }
 
-  const view = element("section", { "aria-label": "List of documents" }, status, rows, failure, more);
-  return { element: view, load, has: (/** @type {string} */ id) => ids.has(id) };
+  /** @param {string} wanted */
+  function load(wanted) {
+    text = wanted;
+    void page(false);
+  }
+
+  return { element: element("section", { "aria-label": "List of documents" }, status, rows, failure, more), load };
 }
 
 /**
  * One document, that can be removed and put back.
  * @param {Summary} summary
  * @param {import("./page.js").App} app
- * @param {boolean} canEdit
  */
-function documentRow(summary, app, canEdit) {
+function documentRow(summary, app) {
   const { id, title } = summary;
+  const name = title || id;
+  const wrong = element("p", { class: "wrong said", role: "alert" });
   const row = element("li", { "data-id": id });
-  const wrong = element("p", { class: "wrong", role: "alert" });
 
   /** @param {Summary} now */
-  function present(now) {
-    const remove = element("button", { type: "button", class: "plain", "aria-label": `Remove ${title || id}`, onclick: () => edit(remove, takeAway) }, "Remove");
+  function present({ num_passages, origin }) {
+    const isEdited = origin === "edited" && element("span", { class: "badge" }, "added here");
+    const remove = button(`Remove ${name}`, "Remove", takeAway);
     row.replaceChildren(
-      element("div", { class: "what" },
-        element("a", { href: documentAddress(id), dir: "auto" }, title || id),
-        element("p", { class: "source" }, element("code", { dir: "auto" }, id), element("span", {}, count(now.num_passages, "passage")),
-          now.origin === "edited" && element("span", { class: "badge" }, "added here"))),
-      canEdit ? remove : "",
-      wrong,
-    );
+      element("div", { class: "what" }, source(id, title, {}, element("span", {}, count(num_passages, "passage")), isEdited)),
+      app.info.can.edit ? remove : "", wrong);
     return remove;
   }
 
   async function takeAway() {
     const { text } = await readDocument(id);
     await removeDocument(id);
-    const undo = element("button", { type: "button", "aria-label": `Put ${title || id} back`, onclick: () => edit(undo, putBack) }, "Undo");
-    async function putBack() {
-      const { edits } = await putDocuments([{ id, title, text }]);
-      present({ ...summary, origin: "edited", num_passages: edits[0].num_passages }).focus();
-      announce(`${title || id} is back.`);
-    }
-    row.replaceChildren(element("p", { class: "what soft" }, "Removed ", element("span", { dir: "auto" }, title || id), "."), undo, wrong);
+    const undo = button(`Put ${name} back`, "Undo", () => putBack(text));
+    row.replaceChildren(element("p", { class: "what soft" }, "Removed ", element("bdi", {}, name)), undo, wrong);
     undo.focus();
-    announce(`${title || id} was removed. Undo puts it back.`);
+    announce(`${name} was removed. Undo puts it back.`);
+  }
+
+  /** @param {string} text */
+  async function putBack(text) {
+    const { edits } = await putDocuments([{ id, title, text }]);
+    present({ ...summary, origin: "edited", num_passages: edits[0].num_passages }).focus();
+    announce(`${name} is back.`);
   }
 
   /**
-   * @param {HTMLButtonElement} button
+   * @param {string} label
+   * @param {string} text
    * @param {() => Promise<void>} change
    */
-  async function edit(button, change) {
-    button.disabled = true;
-    wrong.textContent = "";
-    try {
-      await change();
-      await app.refreshInfo();
-    } catch (error) {
-      wrong.textContent = error instanceof Error ? error.message : String(error);
-      button.disabled = false;
-      button.focus();
-    }
+  function button(label, text, change) {
+    const made = element("button", { type: "button", "aria-label": label, async onclick() {
+      made.disabled = true;
+      wrong.textContent = "";
+      try {
+        await change();
+        await app.refreshInfo();
+      } catch (error) {
+        wrong.textContent = messageOf(error);
+        made.disabled = false;
+        made.focus();
+      }
+    } }, text);
+    return made;
   }
 
   present(summary);

@@ -1,6 +1,6 @@
 // How is an element built from text, and never from markup?
 
-/** @typedef {Node | string | null | undefined | false | Child[]} Child */
+/** @typedef {Node | string | null | undefined | false | any[]} Child a list holds the same */
 
 /**
  * Build an element. Attributes that are functions become listeners ("onclick"), `true` an empty
@@ -46,4 +46,14 @@ export function newId() {
 export function announce(text) {
   const announcer = document.getElementById("announcer");
   if (announcer) announcer.textContent = text;
+}
+
+/**
+ * A bar as long as a share is great; the number itself stands beside it.
+ * @param {number} share between 0 and 1
+ */
+export function bar(share) {
+  const made = element("span", { class: "bar", "aria-hidden": "true" });
+  made.style.setProperty("--share", String(Math.min(1, share)));
+  return made;
 }

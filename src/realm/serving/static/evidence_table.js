@@ -1,9 +1,8 @@
 // What does each candidate passage do to the prediction? (REALM, table 3)
 
-import { element } from "./dom.js";
+import { bar, element } from "./dom.js";
 import { percent } from "./format.js";
-import { passage } from "./passages.js";
-import { documentAddress } from "./routes.js";
+import { passage, source } from "./passages.js";
 
 /**
  * @typedef {object} Row
@@ -25,21 +24,14 @@ import { documentAddress } from "./routes.js";
  * @param {string} aboutNull what the null passage means here
  */
 export function evidenceTable(caption, rows, aboutNull) {
-  const hasUtility = rows.some((row) => row.utility !== undefined);
   const columns = ["Passage z", "p(z|x)", "p(y|z,x)", "product"];
-  if (hasUtility) columns.push("utility");
-  const order = [...rows].sort((a, b) => rank(b) - rank(a));
-  return element(
-    "table",
-    { class: "evidence", role: "table" },
+  if (rows.some((row) => row.utility !== undefined)) columns.push("utility");
+  const headers = columns.map((name) => element("th", { role: "columnheader", scope: "col" }, name));
+  const ordered = [...rows].sort((a, b) => rank(b) - rank(a));
+  return element("table", { class: "evidence", role: "table" },
     element("caption", {}, caption),
-    element(
-      "thead",
-      { role: "rowgroup" },
-      element("tr", { role: "row" }, columns.map((name) => element("th", { role: "columnheader", scope: "col" }, name))),
-    ),
-    element("tbody", { role: "rowgroup" }, order.map((row) => tableRow(row, columns, aboutNull))),
-  );
+    element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, headers)),
+    element("tbody", { role: "rowgroup" }, ordered.map((row) => tableRow(row, columns, aboutNull))));
 }
 
 /** @param {Row} row */
@@ -52,40 +44,19 @@ function rank({ documentId, believed, read }) {
  * @param {string[]} columns
  * @param {string} aboutNull
  */
-function tableRow(row, columns, aboutNull) {
-  const isNull = row.documentId === null;
+function tableRow({ documentId, title, text, start, end, believed, read, utility }, [, ...columns], aboutNull) {
+  const isNull = documentId === null;
   const what = isNull
     ? [element("strong", {}, "The null passage"), element("p", { class: "soft" }, aboutNull)]
-    : [
-        element("a", { href: documentAddress(/** @type {string} */ (row.documentId)), dir: "auto" }, row.title || row.documentId),
-        passage(row.text, row.start, row.end, 130),
-      ];
-  const shares = [row.believed, row.read, row.believed * row.read];
-  const cells = shares.map((share, place) => shareCell(columns[place + 1], share));
-  if (columns.length > 4) cells.push(utilityCell(columns[4], isNull ? null : row.utility));
-  return element(
-    "tr",
-    { role: "row", class: isNull ? "null" : null },
+    : [source(documentId, title), passage(text, start, end, 130)];
+  const shares = [believed, read, believed * read].map((share) => [element("span", { class: "number" }, percent(share)), bar(share)]);
+  const cells = [...shares, element("span", { class: "number" }, isNull ? "–" : signed(utility ?? 0))];
+  return element("tr", { role: "row", class: isNull ? "null" : null },
     element("th", { role: "rowheader", scope: "row" }, what),
-    cells,
-  );
+    columns.map((name, place) => element("td", { role: "cell", "data-name": name }, cells[place])));
 }
 
-/**
- * @param {string} name
- * @param {number} share
- */
-function shareCell(name, share) {
-  const bar = element("span", { class: "bar", "aria-hidden": "true" });
-  bar.style.setProperty("--share", String(Math.min(1, share)));
-  return element("td", { role: "cell", "data-name": name }, element("span", { class: "number" }, percent(share)), bar);
-}
-
-/**
- * @param {string} name
- * @param {number | null | undefined} utility
- */
-function utilityCell(name, utility) {
-  const text = utility == null ? "–" : `${utility < 0 ? "−" : "+"}${Math.abs(utility).toFixed(2)}`;
-  return element("td", { role: "cell", "data-name": name }, element("span", { class: "number" }, text));
+/** @param {number} number */
+function signed(number) {
+  return `${number < 0 ? "−" : "+"}${Math.abs(number).toFixed(2)}`;
 }

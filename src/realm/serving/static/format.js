@@ -6,7 +6,7 @@ const SURENESS = [
   [0.7, "likely"],
   [0.5, "more likely than not"],
   [0.25, "possible"],
-  [0.1, "doubtful"],
+  [0.095, "doubtful"],
   [0, "a guess"],
 ];
 

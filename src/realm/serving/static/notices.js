@@ -7,33 +7,32 @@ import { Refusal } from "./api.js";
 const HEADINGS = {
   0: "The server cannot be reached",
   401: "A token is needed",
-  403: "This token does not allow that",
+  403: "This is not allowed",
   404: "There is no such document",
-  413: "That is too long",
-  422: "That cannot be read",
-  429: "Too many requests",
+  413: "This is too long",
   500: "The server failed",
   503: "The server is busy",
+  504: "This took too long",
 };
 
 /**
  * What was refused, and a button that tries it again.
  * @param {unknown} error
- * @param {() => void} [retry]
+ * @param {() => void} retry
  */
 export function problem(error, retry) {
-  const status = error instanceof Refusal ? error.status : -1;
-  const heading = HEADINGS[status] ?? (error instanceof Refusal && error.title ? error.title : "Something went wrong");
-  const wait = error instanceof Refusal ? error.retryAfter : null;
-  const said = error instanceof Error ? error.message : String(error);
-  return element(
-    "div",
-    { class: "notice problem", role: "alert" },
-    element("h2", {}, heading),
-    element("p", {}, said),
-    wait != null && element("p", {}, wait === 1 ? "Try again in a second." : `Try again in ${wait} seconds.`),
-    retry && element("button", { type: "button", onclick: retry }, "Try again"),
-  );
+  const { status, title, retryAfter } = error instanceof Refusal ? error : new Refusal(-1, {});
+  const wait = retryAfter === 1 ? "Try again in a second." : `Try again in ${retryAfter} seconds.`;
+  return element("div", { class: "notice problem", role: "alert" },
+    element("h2", {}, HEADINGS[status] ?? (title || "Something went wrong")),
+    element("p", { class: "said" }, messageOf(error)),
+    retryAfter != null && element("p", {}, wait),
+    element("button", { type: "button", onclick: retry }, "Try again"));
+}
+
+/** @param {unknown} error */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /**
@@ -43,11 +42,8 @@ export function problem(error, retry) {
  * @param {string} command that would change it
  */
 export function unavailable(heading, why, command) {
-  return element(
-    "div",
-    { class: "notice" },
+  return element("div", { class: "notice" },
     element("h2", {}, heading),
     element("p", {}, why),
-    element("p", {}, "The operator can change that with ", element("code", {}, command), "."),
-  );
+    element("p", {}, "Whoever runs the server can change that with ", element("code", {}, command), "."));
 }

@@ -16,7 +16,7 @@ import { whyView } from "./why.js";
  * @property {HTMLElement} element
  * @property {HTMLElement} heading
  * @property {HTMLInputElement | null} input what a slash leads to
- * @property {(route: import("./routes.js").Route, isForced?: boolean) => void} enter
+ * @property {(route: import("./routes.js").Route, isForced: boolean) => void} enter
  * @property {() => void} leave
  * @property {(route: import("./routes.js").Route) => string} name for the window's title
  * @property {() => void} [escape]

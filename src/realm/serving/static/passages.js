@@ -4,6 +4,7 @@
 // UTF-16 units, two for an emoji. Every offset is turned here, and nowhere else.
 
 import { element } from "./dom.js";
+import { documentAddress } from "./routes.js";
 
 /**
  * The place in a string that `points` code points come before.
@@ -62,6 +63,33 @@ export function passage(text, start, end, around = 320) {
   quote.append(first > 0 ? "… " : "", text.slice(first, from), middle, text.slice(to, last));
   quote.append(last < text.length ? " … " : " ", more);
   return quote;
+}
+
+/**
+ * Where words stand in a text, in code points; nowhere if they stand inside other words only.
+ * @param {string} text
+ * @param {string} words
+ * @returns {[number, number] | [null, null]}
+ */
+export function placeOf(text, words) {
+  const literal = words.replace(/[$()*+./?[\\\]^{|}]/g, "\\$&");
+  const found = new RegExp(`(?<![\\p{L}\\p{N}])${literal}(?![\\p{L}\\p{N}])`, "iu").exec(text);
+  if (!words || !found) return [null, null];
+  const start = [...text.slice(0, found.index)].length;
+  return [start, start + [...found[0]].length];
+}
+
+/**
+ * Where words come from, one click away.
+ * @param {string} id
+ * @param {string} title
+ * @param {{start?: number, end?: number}} [place] characters of the document that are to be seen
+ * @param {import("./dom.js").Child[]} facts
+ */
+export function source(id, title, place = {}, ...facts) {
+  const link = element("a", { href: documentAddress(id, place.start, place.end), dir: "auto" }, title || id);
+  const name = title && title !== id && element("code", { dir: "auto" }, id);
+  return element("p", { class: "source" }, link, name, facts);
 }
 
 /**
