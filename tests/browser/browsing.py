@@ -1,71 +1,51 @@
-"""How do the tests see the page: which browser, which server, and what must hold in every test?"""
+"""What do the tests do on the page, and past it?"""
 
-import os
-import re
-import shutil
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 
-from stub_server import StubCorpus, stub_server
-
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Locator, Page
 
-ADDRESS = "REALM_PAGE_URL"  # of a server that is to be tested in place of the stub
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# The browser itself reports a response with an error; the page has to show it, which is tested.
-_REPORTED_STATUS = re.compile(r"Failed to load resource: the server responded with a status of")
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
-
-@pytest.fixture(scope="session")
-def chromium() -> "Iterator[Browser]":
-    """A Chromium of the system, else the one that Playwright has installed."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=program)
-        except sync_api.Error as error:
-            pytest.skip(f"no Chromium: run `make test-browser` ({str(error).splitlines()[0]})")
-        yield browser
-        browser.close()
+CARDS = "main .card:has(.answer)"
+LIGHTHOUSE = {
+    "id": "quillan-marsh",
+    "title": "Quillan Marsh",
+    "text": "🧭🗼 Quillan Marsh is a small harbour town 🌊 on a cold coast. The lighthouse of "
+    "Quillan Marsh was built by Odalys Brankovic. Ships pass it by night and by day.",
+}
+ASK_OF_LIGHTHOUSE = "Who built the lighthouse of Quillan Marsh?"
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The address of the server that is tested."""
-    given = os.environ.get(ADDRESS, "").rstrip("/")
-    if given:
-        yield given
-        return
-    with stub_server(StubCorpus()) as address:
-        yield address
+def questions(page: "Page") -> list[str]:
+    return [example for example in info(page)["examples"] if "[MASK]" not in example]
 
 
-@pytest.fixture
-def page(chromium: "Browser", server: str) -> "Iterator[Page]":
-    """An empty window; after the test nothing may have gone wrong or left the server."""
-    context = chromium.new_context(base_url=server, viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.set_default_timeout(10_000)
-    wrong: list[str] = []
-    asked: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.extend(_errors(message.type, message.text)))
-    page.on("request", lambda request: asked.append(request.url))
-    yield page
-    context.close()
-    assert wrong == []
-    elsewhere = [url for url in asked if urlsplit(url).netloc != urlsplit(server).netloc]
-    assert [url for url in elsewhere if not url.startswith("data:")] == []
+def ask(page: "Page", question: str) -> None:
+    """Put a question into the view that is shown, and wait for what comes."""
+    box = page.get_by_role("search").first.get_by_role("textbox").first
+    box.fill(question)
+    box.press("Enter")
+    wait(page)
 
 
-def _errors(kind: str, text: str) -> list[str]:
-    is_error = kind in ("error", "warning") and not _REPORTED_STATUS.match(text)
-    return [text] if is_error else []
+def wait(page: "Page") -> None:
+    expect(page.locator("main h1")).to_be_visible()
+    expect(page.locator("main [aria-busy]")).to_have_count(0)
+
+
+def cards_of(page: "Page", title: str) -> "Locator":
+    return page.locator(CARDS, has=page.locator(".source a").get_by_text(title, exact=True))
+
+
+def assert_marked(cards: "Locator") -> None:
+    """In every card the words marked in the passage are the answer."""
+    expect(cards.first).to_be_attached()
+    for card in cards.all():
+        assert card.locator("mark").text_content() == card.locator(".answer").text_content()
 
 
 def put(page: Any, *documents: dict[str, str]) -> None:

@@ -30,9 +30,12 @@ CAN_EVERYTHING = {"answer": True, "retrieve": True, "fill_mask": True, "edit": T
 _SENTENCES_A_PASSAGE = 3
 _WORD = re.compile(r"\w+")
 _TELLING = re.compile(r"\d[\d,.]*\d|\d|[A-Z]\w+(?: [A-Z]\w+)*")
-_FREQUENT = set("a an and are as at be by did do does for from had has he her his how in is it its "
-                "of on or she that the their them they this to was were what when where which who "
-                "whose why with".split())  # fmt: skip
+_FREQUENT = frozenset(
+    _WORD.findall(
+        "a an and are as at be by did do does for from had has he her his how in is it its of on "
+        "or she that the their them they this to was were what when where which who whose why with"
+    )
+)
 
 
 class Refused(Exception):
@@ -181,9 +184,13 @@ def answer(corpus: StubCorpus, body: dict[str, Any]) -> dict[str, Any]:
     beliefs = normalised([score for score, _ in read] + [0.1])
     best: dict[str, dict[str, Any]] = {}
     for belief, (score, passage) in zip(beliefs, read, strict=False):
-        for likelihood, (_, start, end) in zip((0.6, 0.2, 0.1), spans(question, passage.text), strict=False):
+        for likelihood, (_, start, end) in zip(
+            (0.6, 0.2, 0.1), spans(question, passage.text), strict=False
+        ):
             text = passage.text[start:end]
-            best.setdefault(text, answer_of(passage, start, end, belief, belief * likelihood * score))
+            best.setdefault(
+                text, answer_of(passage, start, end, belief, belief * likelihood * score)
+            )
     ranked = sorted(best.values(), key=lambda a: -a["probability"])
     answers = ranked[: body.get("top_k", 5)]
     least = body.get("min_probability", 0.0)
@@ -297,7 +304,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     corpus: StubCorpus
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
     def do_GET(self) -> None:
@@ -325,7 +332,9 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/v1/info":
             return self.corpus.info()
         if path == "/v1/documents":
-            query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+            query = {
+                name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()
+            }
             limit = int(query.get("limit", "50"))
             return self.corpus.listed(query.get("text", ""), query.get("after", ""), limit)
         return self.corpus.document(self._document_id())

@@ -4,61 +4,37 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from browsing import change_info, chromium, info, page, put, refuse, remove, server
+from browsing import (
+    ASK_OF_LIGHTHOUSE,
+    CARDS,
+    LIGHTHOUSE,
+    ask,
+    assert_marked,
+    cards_of,
+    change_info,
+    expect,
+    info,
+    put,
+    questions,
+    refuse,
+    remove,
+    wait,
+)  # fmt: skip
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page, Route
+    from playwright.sync_api import Page, Route
 
-__all__ = ["chromium", "page", "server"]  # fixtures
+pytest_plugins = ["browser_fixtures"]
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = sync_api.expect
 
-CARDS = "main .card:has(.answer)"
-LIGHTHOUSE = {
-    "id": "quillan-marsh",
-    "title": "Quillan Marsh",
-    "text": "🧭🗼 Quillan Marsh is a small harbour town 🌊 on a cold coast. The lighthouse of Quillan "
-    "Marsh was built by Odalys Brankovic. Ships pass it by night and by day.",
-}
-ASK_OF_LIGHTHOUSE = "Who built the lighthouse of Quillan Marsh?"
 HURT = "window.hurt = true"
 EVIL = {
-    "id": f'x/"><script>{HURT}</script>&\'%41 ?#',
+    "id": f"x/\"><script>{HURT}</script>&'%41 ?#",
     "title": f"<img src=x onerror='{HURT}'>\"Wendover\" <b>Fort</b>",
     "text": f'The <script>{HURT}</script> fort of "Wendover" was <img src=x onerror="{HURT}"> '
     "defended by <b>Ilse Tamarind</b> &amp; &lt;others&gt;. It fell in the end.",
 }
 ASK_OF_EVIL = "Who defended the fort of Wendover?"
-
-
-def questions(page: "Page") -> list[str]:
-    return [example for example in info(page)["examples"] if "[MASK]" not in example]
-
-
-def ask(page: "Page", question: str) -> None:
-    """Put a question into the view that is shown, and wait for what comes."""
-    box = page.get_by_role("search").first.get_by_role("textbox").first
-    box.fill(question)
-    box.press("Enter")
-    wait(page)
-
-
-def wait(page: "Page") -> None:
-    expect(page.locator("main h1")).to_be_visible()
-    expect(page.locator("main [aria-busy]")).to_have_count(0)
-
-
-def cards_of(page: "Page", title: str) -> "Locator":
-    return page.locator(CARDS, has=page.locator(".source a").get_by_text(title, exact=True))
-
-
-def assert_marked(cards: "Locator") -> None:
-    """In every card the words marked in the passage are the answer."""
-    assert cards.count() > 0
-    for card in cards.all():
-        assert card.locator("mark").text_content() == card.locator(".answer").text_content()
 
 
 @pytest.fixture
@@ -178,7 +154,9 @@ def test_everything_can_be_done_from_the_keyboard(page: "Page") -> None:
             break
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
-    page.evaluate("document.activeElement.matches('a') || document.activeElement.nextElementSibling")
+    page.evaluate(
+        "document.activeElement.matches('a') || document.activeElement.nextElementSibling"
+    )
     page.locator(f"{CARDS} .source a").first.focus()
     page.keyboard.press("Enter")
     expect(page.locator("article mark")).to_be_in_viewport()

@@ -4,19 +4,35 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-
-from browsing import chromium, info, page, put, refuse, remove, server
-from test_page import ASK_OF_LIGHTHOUSE, LIGHTHOUSE, ask, assert_marked, cards_of, wait
+from browsing import (
+    ASK_OF_LIGHTHOUSE,
+    LIGHTHOUSE,
+    ask,
+    assert_marked,
+    cards_of,
+    expect,
+    info,
+    put,
+    refuse,
+    remove,
+    wait,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-__all__ = ["chromium", "page", "server"]  # fixtures
+pytest_plugins = ["browser_fixtures"]
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = sync_api.expect
 
-IDS = ["quillan-marsh", "quillan-marsh-2", "harbour.txt", "notes.md", "web.html", "kept/a", "kept/b"]
+IDS = [
+    "quillan-marsh",
+    "quillan-marsh-2",
+    "harbour.txt",
+    "notes.md",
+    "web.html",
+    "kept/a",
+    "kept/b",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +75,7 @@ def test_an_added_document_answers_until_it_is_removed(page: "Page") -> None:
     expect(footer).to_contain_text(f"{before + 1:,} document")
 
     page.get_by_role("link", name="Ask", exact=True).click()
+    ask(page, ASK_OF_LIGHTHOUSE)
     expect(page.locator(".card .answer", has_text="Brankovic").first).to_be_attached()
     assert_marked(cards_of(page, LIGHTHOUSE["title"]))
 
@@ -121,7 +138,8 @@ def test_several_files_are_uploaded_each_with_its_own_outcome(page: "Page") -> N
     open_adding(page)
     markup = (
         "<title>A  web page</title><script>window.hurt = 1</script>"
-        "<p style='color: red' onclick=\"window.hurt = 1\">First &lt;b&gt; block</p><p hidden>no</p>"
+        "<p style='color: red' onclick=\"window.hurt = 1\">First &lt;b&gt; block</p>"
+        "<p hidden>no</p>"
         "<img src=/nowhere onerror='window.hurt = 1'><p>Second\nblock</p>"
     )
     lines = '{"id": "kept/a", "title": "A", "text": "One."}\n\n{"id": "kept/b", "text": "Two."}\n'
