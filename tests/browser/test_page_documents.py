@@ -219,6 +219,8 @@ def test_the_list_is_searched_and_goes_on(page: "Page") -> None:
     page.get_by_label("Search titles and ids").fill("nothing is called this")
     expect(page.locator("main .status")).to_contain_text("No document matches")
     expect(page.get_by_role("button", name="More")).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(rows).to_have_count(min(50, number))
 
 
 def test_a_document_that_is_not_there_is_said_so(page: "Page") -> None:

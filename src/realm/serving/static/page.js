@@ -145,8 +145,10 @@ function onKey(event) {
     if (view?.input) view.input.select();
     else location.hash = "#/ask";
   } else if (event.key === "Escape") {
-    if (target === view?.input && view?.input?.value) view.input.value = "";
-    else if (!isTyping) view?.escape?.();
+    if (target === view?.input && view?.input?.value) {
+      view.input.value = "";
+      view.input.dispatchEvent(new Event("input"));
+    } else if (!isTyping) view?.escape?.();
   }
 }
 
