@@ -2,10 +2,15 @@
 PYTHON ?= python3
 INSTALLED := .venv/.installed
 
-.PHONY: test demo format clean
+.PHONY: test test-browser demo format clean
 
 test: $(INSTALLED)
 	scripts/check
+
+# The web page in a real Chromium; REALM_PAGE_URL tests a server that runs in place of the stub.
+test-browser: $(INSTALLED)
+	scripts/install-browser
+	.venv/bin/pytest -m browser tests/browser
 
 demo: $(INSTALLED)
 	.venv/bin/realm demo

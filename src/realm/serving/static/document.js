@@ -1,0 +1,69 @@
+// What does a whole document say, with the answer in view?
+
+import { readDocument } from "./api.js";
+import { element } from "./dom.js";
+import { count } from "./format.js";
+import { createInquiry } from "./inquiry.js";
+import { highlighted } from "./passages.js";
+import { address } from "./routes.js";
+
+/**
+ * @param {import("./page.js").App} app
+ * @returns {import("./page.js").View}
+ */
+export function documentView(app) {
+  const inquiry = createInquiry();
+  const heading = element("h1", { tabindex: -1, dir: "auto" });
+  const back = element("a", { href: "#/ask", onclick: goBack }, "← Back");
+  const view = element("div", { class: "stack" }, element("p", {}, back), heading, inquiry.element);
+  let shown = "";
+
+  /**
+   * @param {import("./routes.js").Route} route
+   * @param {boolean} isForced
+   */
+  async function enter({ id, query }, isForced) {
+    const key = JSON.stringify([id, query, app.info.corpus_version]);
+    if (key === shown && !isForced) return;
+    shown = key;
+    heading.textContent = id;
+    inquiry.reset([]);
+    await inquiry.run((signal) => readDocument(id, signal), (found) => {
+      heading.textContent = found.title || id;
+      return shownDocument(found, offset(query.start), offset(query.end));
+    });
+    view.querySelector("mark")?.scrollIntoView({ block: "center" });
+  }
+
+  /** @param {Event} event */
+  function goBack(event) {
+    if (!app.canGoBack()) return; // opened by its address: the link leads to the questions
+    event.preventDefault();
+    history.back();
+  }
+
+  const name = () => heading.textContent ?? "";
+  return { element: view, heading, input: null, enter, leave: inquiry.stop, name, escape: () => back.click() };
+}
+
+/** @param {string | undefined} text */
+function offset(text) {
+  const value = Number.parseInt(text ?? "", 10);
+  return value >= 0 ? value : null;
+}
+
+/**
+ * @param {Awaited<ReturnType<typeof readDocument>>} found
+ * @param {number | null} start
+ * @param {number | null} end
+ * @returns {import("./inquiry.js").Shown}
+ */
+function shownDocument({ id, text, origin, num_passages }, start, end) {
+  const facts = element("p", { class: "source" },
+    element("code", { dir: "auto" }, id),
+    element("span", {}, count(num_passages, "passage")),
+    origin === "edited" && element("span", { class: "badge" }, "added here"));
+  const article = element("article", { class: "card document", dir: "auto" }, highlighted(text, start, end));
+  const link = element("a", { href: address("documents") }, "All documents");
+  return { content: [facts, article], summary: [count(text.length, "character")], link };
+}

@@ -1,0 +1,62 @@
+// What does each candidate passage do to the prediction? (REALM, table 3)
+
+import { bar, element } from "./dom.js";
+import { percent } from "./format.js";
+import { passage, source } from "./passages.js";
+
+/**
+ * @typedef {object} Row
+ * @property {string | null} documentId `null` is the null passage
+ * @property {string} title
+ * @property {string} text
+ * @property {number | null} start
+ * @property {number | null} end
+ * @property {number} believed p(z|x)
+ * @property {number} read p(y|z,x)
+ * @property {number} [utility] log p(y|z,x) - log p(y|null,x)
+ */
+
+/**
+ * The candidates by what they contribute, the null passage last. Roles are written out because
+ * a table that a narrow window shows as cards would lose its own.
+ * @param {string} caption
+ * @param {Row[]} rows
+ * @param {string} aboutNull what the null passage means here
+ */
+export function evidenceTable(caption, rows, aboutNull) {
+  const columns = ["Passage z", "p(z|x)", "p(y|z,x)", "product"];
+  if (rows.some((row) => row.utility !== undefined)) columns.push("utility");
+  const headers = columns.map((name) => element("th", { role: "columnheader", scope: "col" }, name));
+  const ordered = [...rows].sort((a, b) => rank(b) - rank(a));
+  return element("table", { class: "evidence", role: "table" },
+    element("caption", {}, caption),
+    element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, headers)),
+    element("tbody", { role: "rowgroup" }, ordered.map((row) => tableRow(row, columns, aboutNull))));
+}
+
+/** @param {Row} row */
+function rank({ documentId, believed, read }) {
+  return documentId === null ? -1 : believed * read + believed * 1e-9; // ties by p(z|x)
+}
+
+/**
+ * @param {Row} row
+ * @param {string[]} columns
+ * @param {string} aboutNull
+ */
+function tableRow({ documentId, title, text, start, end, believed, read, utility }, [, ...columns], aboutNull) {
+  const isNull = documentId === null;
+  const what = isNull
+    ? [element("strong", {}, "The null passage"), element("p", { class: "soft" }, aboutNull)]
+    : [source(documentId, title), passage(text, start, end, 130)];
+  const shares = [believed, read, believed * read].map((share) => [element("span", { class: "number" }, percent(share)), bar(share)]);
+  const cells = [...shares, element("span", { class: "number" }, isNull ? "–" : signed(utility ?? 0))];
+  return element("tr", { role: "row", class: isNull ? "null" : null },
+    element("th", { role: "rowheader", scope: "row" }, what),
+    columns.map((name, place) => element("td", { role: "cell", "data-name": name }, cells[place])));
+}
+
+/** @param {number} number */
+function signed(number) {
+  return `${number < 0 ? "−" : "+"}${Math.abs(number).toFixed(2)}`;
+}

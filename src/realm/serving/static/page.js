@@ -1,0 +1,162 @@
+// Which view is shown, and what is the same around all of them?
+
+import { info } from "./api.js";
+import { askView } from "./ask.js";
+import { documentView } from "./document.js";
+import { documentsView } from "./documents.js";
+import { element } from "./dom.js";
+import { fillMaskView } from "./fill_mask.js";
+import { age, count } from "./format.js";
+import { problem } from "./notices.js";
+import { parseRoute } from "./routes.js";
+import { whyView } from "./why.js";
+
+/**
+ * @typedef {object} View
+ * @property {HTMLElement} element
+ * @property {HTMLElement} heading
+ * @property {HTMLInputElement | null} input what a slash leads to
+ * @property {(route: import("./routes.js").Route, isForced: boolean) => void} enter
+ * @property {() => void} leave
+ * @property {(route: import("./routes.js").Route) => string} name for the window's title
+ * @property {() => void} [escape]
+ */
+
+/**
+ * What views may ask of the page.
+ * @typedef {object} App
+ * @property {import("./api.js").Info} info
+ * @property {(hash: string, isForced?: boolean) => void} go to an address; forced, even if it is this one
+ * @property {(hash: string) => void} rename the address of what is shown
+ * @property {() => boolean} canGoBack
+ * @property {() => Promise<void>} refreshInfo
+ * @property {(version: string) => void} noteVersion of the corpus, that an answer came from
+ */
+
+/** @type {Record<string, (app: App) => View>} */
+const VIEWS = { ask: askView, why: whyView, "fill-mask": fillMaskView, documents: documentsView, document: documentView };
+
+const main = /** @type {HTMLElement} */ (document.getElementById("main"));
+const about = /** @type {HTMLElement} */ (document.getElementById("about"));
+
+/** @typedef {{view: View, scroll: number, focus: Element | null}} Kept */
+
+/** @type {Map<string, Kept>} */
+const kept = new Map();
+let current = "";
+let numVisited = 0;
+let isForced = false;
+
+/** @param {import("./api.js").Info} facts */
+function start(facts) {
+  /** @type {App} */
+  const app = {
+    info: facts,
+    go(hash, forced = false) {
+      isForced = forced;
+      if (location.hash === hash) show(app);
+      else location.hash = hash;
+    },
+    rename: (hash) => history.replaceState(null, "", hash),
+    canGoBack: () => numVisited > 1,
+    async refreshInfo() {
+      app.info = await info().catch(() => app.info);
+      describe(app.info);
+    },
+    noteVersion(version) {
+      if (version !== app.info.corpus_version) void app.refreshInfo();
+    },
+  };
+  describe(facts);
+  addEventListener("hashchange", () => show(app));
+  show(app);
+}
+
+/** @param {App} app */
+function show(app) {
+  const route = parseRoute(location.hash);
+  if (!(route.view in VIEWS)) Object.assign(route, { view: "ask", id: "" });
+  numVisited += 1;
+  if (route.view !== current) change(route.view, app);
+  const { view } = /** @type {Kept} */ (kept.get(current));
+  view.enter(route, isForced);
+  isForced = false;
+  document.title = `${view.name(route)} – REALM`;
+}
+
+/**
+ * Put another view in place of the present one, as it was left, with its scroll and its focus.
+ * @param {string} name
+ * @param {App} app
+ */
+function change(name, app) {
+  const left = kept.get(current);
+  if (left) {
+    Object.assign(left, { scroll: scrollY, focus: document.activeElement });
+    left.view.leave();
+  }
+  const found = kept.get(name) ?? { view: VIEWS[name](app), scroll: 0, focus: null };
+  kept.set(name, found);
+  current = name;
+  for (const link of document.querySelectorAll("[data-view]")) {
+    if (link.getAttribute("data-view") === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  main.replaceChildren(found.view.element);
+  const isAsking = name === "ask" && !location.hash.includes("?");
+  const focus = isAsking && found.view.input ? found.view.input : found.focus ?? found.view.heading;
+  if (focus instanceof HTMLElement && main.contains(focus)) focus.focus({ preventScroll: true });
+  scrollTo(0, found.scroll);
+}
+
+/** @param {import("./api.js").Info} facts */
+function describe({ name, model, snapshot, snapshot_age_seconds, corpus_version, num_documents, num_passages }) {
+  const [base, edits = ""] = corpus_version.split(/:(?=[^:]*$)/);
+  const version = edits ? `${base.slice(0, 8)}:${edits}` : base.slice(0, 16);
+  const made = snapshot_age_seconds === null ? "Snapshot" : `Snapshot made ${age(snapshot_age_seconds)}`;
+  about.replaceChildren(
+    element("p", {},
+      element("span", { title: model }, `Model ${name}`),
+      element("span", { title: snapshot }, made),
+      element("span", {}, `${count(num_passages, "passage")} of ${count(num_documents, "document")}`),
+      element("span", { title: corpus_version }, "Corpus ", element("code", {}, version)),
+    ),
+  );
+}
+
+/** Ask what this server can do, until it says so. */
+async function begin() {
+  try {
+    start(await info());
+  } catch (error) {
+    main.replaceChildren(problem(error, () => void begin()));
+  }
+}
+
+/** @param {KeyboardEvent} event */
+function onKey(event) {
+  const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey;
+  if (!isPlain || event.isComposing || document.querySelector("dialog[open]")) return;
+  const view = kept.get(current)?.view;
+  const { target } = event;
+  const isTyping = target instanceof HTMLElement && target.matches("input:not([type=file]), textarea, select");
+  if (event.key === "/" && !isTyping) {
+    event.preventDefault();
+    if (view?.input) view.input.select();
+    else location.hash = "#/ask";
+  } else if (event.key === "Escape") {
+    if (target === view?.input && view?.input?.value) {
+      view.input.value = "";
+      view.input.dispatchEvent(new Event("input"));
+    } else if (!isTyping) view?.escape?.();
+  }
+}
+
+addEventListener("keydown", onKey);
+// A file that misses the place for it would replace the page.
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+document.getElementById("skip")?.addEventListener("click", (event) => {
+  event.preventDefault(); // its address would be taken for a view's
+  main.focus();
+});
+void begin();

@@ -1,0 +1,244 @@
+"""Can a person add documents, find them, remove them and put them back?"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from browsing import (
+    ASK_OF_LIGHTHOUSE,
+    LIGHTHOUSE,
+    ask,
+    assert_marked,
+    cards_of,
+    expect,
+    info,
+    put,
+    refuse,
+    remove,
+    wait,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytest_plugins = ["browser_fixtures"]
+pytestmark = pytest.mark.browser
+
+IDS = [
+    "quillan-marsh",
+    "quillan-marsh-2",
+    "harbour.txt",
+    "notes.md",
+    "web.html",
+    "kept/a",
+    "kept/b",
+]
+
+
+@pytest.fixture(autouse=True)
+def _without_traces(page: "Page") -> Iterator[None]:
+    remove(page, *IDS)
+    yield
+    page.unroute_all()
+    remove(page, *IDS)
+
+
+def open_adding(page: "Page") -> None:
+    page.goto("/#/documents")
+    wait(page)
+    page.get_by_text("Add documents", exact=True).click()
+
+
+def upload(page: "Page", **content_by_name: str | bytes) -> None:
+    page.get_by_label("Choose files, or drop them here").set_input_files([
+        {
+            "name": name.replace("__", "."), "mimeType": "application/octet-stream",
+            "buffer": text.encode() if isinstance(text, str) else text,
+        }
+        for name, text in content_by_name.items()
+    ])  # fmt: skip
+
+
+def test_an_added_document_answers_until_it_is_removed(page: "Page") -> None:
+    page.goto("/")
+    ask(page, ASK_OF_LIGHTHOUSE)
+    assert cards_of(page, LIGHTHOUSE["title"]).count() == 0
+    before = info(page)["num_documents"]
+
+    page.get_by_role("link", name="Documents").click()
+    page.get_by_text("Add documents", exact=True).click()
+    page.get_by_label("Title", exact=True).fill(LIGHTHOUSE["title"])
+    page.get_by_label("Text", exact=True).fill(LIGHTHOUSE["text"])
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator(".outcomes li.good")).to_contain_text("was added")
+    footer = page.get_by_role("contentinfo")
+    expect(footer).to_contain_text(f"{before + 1:,} document")
+
+    page.get_by_role("link", name="Ask", exact=True).click()
+    ask(page, ASK_OF_LIGHTHOUSE)
+    expect(page.locator(".card .answer", has_text="Brankovic").first).to_be_attached()
+    assert_marked(cards_of(page, LIGHTHOUSE["title"]))
+
+    page.goto("/#/documents?text=quillan")
+    page.get_by_role("button", name="Remove Quillan Marsh").click()
+    undo = page.get_by_role("button", name="Put Quillan Marsh back")
+    expect(undo).to_be_focused()
+    expect(footer).to_contain_text(f"{before:,} document")
+    page.get_by_role("link", name="Ask", exact=True).click()
+    ask(page, ASK_OF_LIGHTHOUSE)
+    assert cards_of(page, LIGHTHOUSE["title"]).count() == 0
+
+    put_back_from_the_list(page)
+    ask(page, ASK_OF_LIGHTHOUSE)
+    assert_marked(cards_of(page, LIGHTHOUSE["title"]))
+
+
+def put_back_from_the_list(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    page.goto("/#/documents?text=quillan")
+    page.get_by_role("button", name="Remove Quillan Marsh").click()
+    undo = page.get_by_role("button", name="Put Quillan Marsh back")
+    expect(undo).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Remove Quillan Marsh")).to_be_focused()
+    page.get_by_role("link", name="Quillan Marsh").click()
+    expect(page.locator("article")).to_have_text(LIGHTHOUSE["text"])
+    page.goto("/#/ask")
+
+
+def test_an_id_from_a_title_replaces_nothing_and_a_given_one_does(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    open_adding(page)
+
+    def add(text: str, document_id: str = "") -> None:
+        page.get_by_label("Title", exact=True).fill("Quillan Marsh")
+        page.get_by_label("Text", exact=True).fill(text)
+        page.get_by_label("Id (optional)").fill(document_id)
+        page.get_by_role("button", name="Add", exact=True).click()
+
+    add("Another town of this name.")
+    expect(page.locator(".outcomes li").first).to_contain_text("was added")
+    add("A later edition.", "quillan-marsh-2")
+    expect(page.locator(".outcomes li").first).to_contain_text("was replaced")
+    page.locator(".outcomes li").first.get_by_role("link", name="Open").click()
+    expect(page.locator("article")).to_have_text("A later edition.")
+    page.goto("/#/document/quillan-marsh")
+    expect(page.locator("article")).to_have_text(LIGHTHOUSE["text"])
+
+
+def test_a_document_needs_text(page: "Page") -> None:
+    open_adding(page)
+    page.get_by_label("Title", exact=True).fill("Nothing")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("alert").first).to_have_text("Paste or write the document's text.")
+    expect(page.get_by_label("Text", exact=True)).to_be_focused()
+
+
+def test_several_files_are_uploaded_each_with_its_own_outcome(page: "Page") -> None:
+    open_adding(page)
+    markup = (
+        "<title>A  web page</title><script>window.hurt = 1</script>"
+        "<p style='color: red' onclick=\"window.hurt = 1\">First &lt;b&gt; block</p>"
+        "<p hidden>no</p>"
+        "<img src=/nowhere onerror='window.hurt = 1'><p>Second\nblock</p>"
+    )
+    lines = '{"id": "kept/a", "title": "A", "text": "One."}\n\n{"id": "kept/b", "text": "Two."}\n'
+    upload(
+        page, harbour__txt="A harbour 🌊.", notes__md="Intro\n\n## My notes ##\n", web__html=markup,
+        rows__jsonl=lines, broken__jsonl='{"id": 3}', scan__pdf="%PDF", latin__txt=b"caf\xe9",
+        empty__txt=" \n",
+    )  # fmt: skip
+    expect(page.locator("progress")).to_be_hidden()
+    outcomes = page.locator(".outcomes")
+    expect(outcomes.locator(".good")).to_have_count(4)
+    expect(outcomes.locator(".bad")).to_have_count(4)
+    for said in (
+        "rows.jsonl 2 documents added", "line 1 needs", "only .txt", "not UTF-8", "holds no text"
+    ):  # fmt: skip
+        expect(outcomes).to_contain_text(said)
+    texts = {
+        "harbour.txt": ("harbour", "A harbour 🌊."),
+        "notes.md": ("My notes", "Intro\n\n## My notes ##\n"),
+        "web.html": ("A web page", "First <b> block\n\nSecond block"),
+        "kept/b": ("", "Two."),
+    }
+    for document_id, expected in texts.items():
+        found = page.request.get(f"/v1/documents/{document_id.replace('/', '%2F')}").json()
+        assert (found["title"], found["text"]) == expected
+    assert page.evaluate("window.hurt") is None
+
+
+def test_files_can_be_dropped_and_a_miss_does_not_leave_the_page(page: "Page") -> None:
+    open_adding(page)
+    drop = """(target, name) => {
+        const data = new DataTransfer();
+        data.items.add(new File(["A harbour."], name, {type: "text/plain"}));
+        const event = new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
+        target.dispatchEvent(event);
+        return event.defaultPrevented;
+    }"""
+    assert page.locator("main h1").evaluate(drop, "missed.txt") is True
+    assert page.locator(".drop").evaluate(drop, "harbour.txt") is True
+    expect(page.locator(".outcomes li")).to_have_count(1)
+    expect(page.locator(".outcomes .good")).to_contain_text("harbour.txt")
+
+
+def test_what_the_server_refuses_is_said_and_nothing_typed_is_lost(page: "Page") -> None:
+    open_adding(page)
+    refuse(page, "/v1/documents", 422, "the text has the control character U+0001: remove it")
+    page.get_by_label("Text", exact=True).fill("Words.")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("alert").first).to_contain_text("control character U+0001")
+    expect(page.get_by_label("Text", exact=True)).to_have_value("Words.")
+
+
+def test_a_document_that_cannot_be_removed_stays_in_the_list(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    page.goto("/#/documents?text=quillan")
+    refuse(page, "/v1/documents/quillan-marsh", 503, "the corpus is busy: try again soon")
+    page.get_by_role("button", name="Remove Quillan Marsh").click()
+    row = page.locator(".documents li")
+    expect(row.get_by_role("alert")).to_contain_text("the corpus is busy")
+    expect(row.get_by_role("button", name="Remove Quillan Marsh")).to_be_enabled()
+
+
+def test_the_list_is_searched_and_goes_on(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    page.goto("/#/documents")
+    wait(page)
+    rows = page.locator(".documents li")
+    number = info(page)["num_documents"]
+    expect(rows).to_have_count(min(50, number))
+    if number > 50:
+        page.get_by_role("button", name="More").click()
+        expect(rows).to_have_count(min(100, number))
+        expect(rows.nth(50).get_by_role("link")).to_be_focused()
+    page.get_by_label("Search titles and ids").fill("quillan")
+    expect(rows).to_have_count(1)
+    assert page.url.endswith("#/documents?text=quillan")
+    page.get_by_label("Search titles and ids").fill("nothing is called this")
+    expect(page.locator("main .status")).to_contain_text("No document matches")
+    expect(page.get_by_role("button", name="More")).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(rows).to_have_count(min(50, number))
+
+
+def test_a_document_that_is_not_there_is_said_so(page: "Page") -> None:
+    page.goto("/#/document/no%2Fsuch")
+    expect(page.locator(".problem h2")).to_have_text("There is no such document")
+    page.get_by_role("link", name="Back").click()
+    expect(page.get_by_label("Your question")).to_be_visible()
+
+
+def test_a_document_that_was_edited_is_read_anew(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    page.goto("/#/documents?text=quillan")
+    page.get_by_role("link", name="Quillan Marsh").click()
+    expect(page.locator("article")).to_have_text(LIGHTHOUSE["text"])
+    page.go_back()
+    page.get_by_text("Add documents", exact=True).click()
+    page.get_by_label("Text", exact=True).fill("All is new.")
+    page.get_by_label("Id (optional)").fill("quillan-marsh")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.locator(".outcomes").get_by_role("link", name="Open").click()
+    expect(page.locator("article")).to_have_text("All is new.")
