@@ -16,8 +16,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "realm"
 STAGES = [
     *("errors", "artifact", "config", "metric_log", "progress", "stopwatch"),
     *("corpus", "spans", "examples", "models", "index", "retrieval", "training", "pretraining"),
-    *("openqa", "evaluation", "serving", "experiment", "run_folder", "data_stages", "stages"),
-    *("scoring", "swap", "importing", "exporting", "demo", "cli"),
+    *("openqa", "evaluation", "experiment", "run_folder", "data_stages", "stages"),
+    *("scoring", "swap", "importing", "exporting", "demo", "serving", "cli"),
 ]
 BANNED_NAMES = {"utils", "common", "base", "core", "misc", "helpers", "types", "tools"}
 # Nothing that runs code when it is read: names of modules, and of calls with their module.
