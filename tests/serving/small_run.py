@@ -7,7 +7,10 @@ import types
 from importlib.util import find_spec
 from pathlib import Path
 
+from memory_corpus import MemorySummary
+
 from realm.config import read_settings
+from realm.corpus.documents import Document
 from realm.experiment import Experiment
 from realm.models.checkpoint import copy_checkpoint
 from realm.run_folder import TAKEN_FROM
@@ -53,7 +56,8 @@ class FixedCorpus:
     """The documents of a run, in place of a corpus that is edited."""
 
     def __init__(self, run: Run) -> None:
-        self._view = PlainView("fixed:0", run.searcher(run.newest_checkpoint()))
+        answerer = run.searcher(run.newest_checkpoint())
+        self._view = PlainView(f"{answerer.store.fingerprint}:0", answerer)
         self.version = self._view.version
         self.num_documents = self._view.answerer.store.num_documents
         self.num_passages = len(self._view.answerer.store)
@@ -64,6 +68,14 @@ class FixedCorpus:
 
     def view(self) -> View:
         return self._view
+
+    def document(self, id: str) -> Document:
+        return self._view.answerer.store.document(id)
+
+    def list(self, **wanted: object) -> list[MemorySummary]:
+        store = self._view.answerer.store
+        found = [store.passage(row) for row in range(len(store))]
+        return [MemorySummary(p.document_id, p.title, 1, "base") for p in found]
 
     def close(self) -> None:
         pass

@@ -118,16 +118,3 @@ def finish_after_the_signal(
     connection.sendall(body[5:])
     with connection.makefile("rb") as response:
         assert response.readline() == b"HTTP/1.1 200 OK\r\n"
-
-
-def test_a_port_in_use(run: Run) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        process = start_server(run.path, "--port", str(port))
-        output, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert output == ""
-    expected = f"cannot listen at 127.0.0.1:{port} (address already in use): give another --port"
-    assert errors == f"error: {expected}\n"

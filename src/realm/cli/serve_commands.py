@@ -57,19 +57,21 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     ] = 30.0,
     assignments: SetOption = None,
 ) -> None:
-    """Serve a run over HTTP, with a web page: questions, answers with evidence, documents.
+    """Serve a run over HTTP, with a web page: answers with evidence, and documents.
 
-    The page is at /, the description of the service at /openapi.json, metrics for Prometheus at
-    /metrics, health at /healthz and /readyz. Standard error gets a line of JSON for each request,
-    without its words.
+    The page is at /, the description of the service at /openapi.json, metrics
+    for Prometheus at /metrics, health at /healthz and /readyz. Standard error
+    gets a line of JSON for each request, without its words.
 
-    Without tokens the service is for this machine: at 127.0.0.1 everyone here may read and edit;
-    elsewhere everyone may read, and edit only with --allow-edits.
+    Without tokens the service is for this machine: at 127.0.0.1 everyone here
+    may read and edit; elsewhere everyone may read, and edit with --allow-edits.
 
-    SIGTERM lets running requests finish; a second one does not. --set changes settings of the run
-    for this process, and with service.NAME=VALUE limits of the service: batch_size (questions
-    answered together), queue_size (questions that may wait), deadline_seconds, max_body_bytes,
-    max_document_bytes.
+    SIGTERM lets running requests finish; a second one does not.
+
+    --set changes settings of the run for this process, and with
+    service.NAME=VALUE limits of the service: batch_size (questions answered
+    together), queue_size (questions that may wait), deadline_seconds,
+    max_body_bytes, max_document_bytes.
     """
     _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
     from realm.serving.app import create_app
@@ -87,17 +89,18 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     given = [a for a in assignments or () if a.startswith(_SECTION)]
     settings = service_settings([a.removeprefix(_SECTION) for a in given])
     settings = settings.model_copy(update={"can_edit": can_edit, "log_questions": log_questions})
-    listener = bind(host, port)  # before the model is loaded: a port in use is said at once
-    opened = open_existing(run, [a for a in assignments or () if a not in given])
-    corpus = open_corpus(opened)
-    service = Service(corpus, describe(opened, corpus), settings)
-    app = create_app(service, Access(tokens, LOOPBACK if is_local else ()))
-    log_to_standard_error()
+    with bind(host, port) as listener:  # before the model is loaded: a port in use is said at once
+        opened = open_existing(run, [a for a in assignments or () if a not in given])
+        corpus = open_corpus(opened)
+        corpus.view()  # loads the model, so that the first question need not wait for it
+        service = Service(corpus, describe(opened, corpus), settings)
+        app = create_app(service, Access(tokens, LOOPBACK if is_local else ()))
+        log_to_standard_error()
 
-    def say_ready() -> None:
-        say(f"{run} is served at {address_of(listener)}")
+        def say_ready() -> None:
+            say(f"{run} is served at {address_of(listener)}")
 
-    run_server(app, listener, service, drain_seconds=drain_seconds, on_ready=say_ready)
+        run_server(app, listener, service, drain_seconds=drain_seconds, on_ready=say_ready)
 
 
 def mcp(run: RunOption, assignments: SetOption = None) -> None:

@@ -24,6 +24,7 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         ResourceError: the port is in use, or the host is no address of this machine.
     """
+    listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -32,9 +33,11 @@ def bind(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen()
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        message = f"cannot listen at {host}:{port} ({reason.lower()}): give another --port"
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        reason = (error.strerror or str(error)).lower()
+        message = f"cannot listen at {host}:{port} ({reason}): give another address or --port"
         raise ResourceError(message) from error
     return listener
 
