@@ -125,9 +125,8 @@ def _invalid(errors: Sequence[Any]) -> ProblemError:
     if first["type"] == "missing" and not field:
         return ProblemError(422, "the body is missing: send a JSON object")
     reason = first["msg"][:1].lower() + first["msg"][1:]
-    if first["type"] == "string_pattern_mismatch":
-        reason = "has nothing but blanks: give some words"
-        return ProblemError(422, f"{field} {reason}", field=field)
+    if first["type"] in ("string_too_short", "string_pattern_mismatch"):
+        return ProblemError(422, f"{field} has nothing but blanks: give some words", field=field)
     return ProblemError(422, f"{field or 'body'}: {reason}", field=field or None)
 
 
