@@ -17,8 +17,7 @@ STAGES = [
     *("errors", "artifact", "config", "metric_log", "progress", "stopwatch"),
     *("corpus", "spans", "examples", "models", "index", "retrieval", "training", "pretraining"),
     *("openqa", "evaluation", "experiment", "run_folder", "data_stages", "pretrain_stages"),
-    *("stages", "living", "serving"),
-    *("scoring", "swap", "importing", "exporting", "demo", "cli"),
+    *("stages", "living", "scoring", "swap", "importing", "exporting", "demo", "serving", "cli"),
 ]
 BANNED_NAMES = {"utils", "common", "base", "core", "misc", "helpers", "types", "tools"}
 # Nothing that runs code when it is read: names of modules, and of calls with their module.

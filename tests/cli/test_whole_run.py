@@ -147,7 +147,9 @@ def test_published_questions_are_taken_as_they_are(finished_run: Path, tmp_path:
 def test_json_answers_are_slices_of_the_documents(finished_run: Path) -> None:
     result = realm("ask", "Where is Tavil?", "--run", finished_run, "--json")
     answered = json.loads(result.stdout)
-    assert set(answered) == {"question", "answers", "null_probability"}
+    versions = {"model", "snapshot", "corpus_version"}
+    assert set(answered) == {"question", "answers", "null_probability", "abstained", *versions}
+    assert answered["model"].startswith("finetune:")
     texts = list(ARTICLES.values())
     for answer in answered["answers"]:
         assert set(answer) == {"text", "probability", "passage", "document_id", "start", "end"}

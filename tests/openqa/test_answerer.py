@@ -14,7 +14,7 @@ from realm.errors import ArtifactError
 from realm.index.snapshot import IndexSettings, write_snapshot
 from realm.models.checkpoint import Model, save_checkpoint
 from realm.models.embedder import evaluating
-from realm.openqa import answerer as answerer_module
+from realm.openqa import pointing
 from realm.openqa.answerer import Answered, Answerer, open_answerer
 from realm.openqa.labels import normalise_answer
 from realm.openqa.objective import (
@@ -115,7 +115,7 @@ def test_probabilities(make: Make, null_passage: bool) -> None:
 def test_the_same_words_in_several_passages_are_one_answer(
     make: Make, small_model: Model, ragged_store: PassageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answerer_module, "_SPANS_LOOKED_AT", 10**6)
+    monkeypatch.setattr(pointing, "_SPANS_LOOKED_AT", 10**6)
     answerer = make(reader_passages=12)
     (answered,) = answerer.answer(QUESTIONS[:1], top_k=10**6)
     keys = [normalise_answer(answer.text) for answer in answered.answers]

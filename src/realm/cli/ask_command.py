@@ -16,7 +16,9 @@ from realm.cli.terminal import results
 
 if TYPE_CHECKING:
     from realm.openqa.answerer import Answer, Answered
+    from realm.serving.ports import View
 
+_FOR_PEOPLE, _FOR_PROGRAMS = 3, 5  # answers
 _MARKS = "»", "«"  # around an answer where no colour can show it
 
 
@@ -31,7 +33,12 @@ def ask(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a question, for programs.")
     ] = False,
-    top_k: Annotated[int, typer.Option(min=1, help="How many answers.")] = 3,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How many answers; 3, for programs 5 as over HTTP.", show_default=False
+        ),
+    ] = None,
     model: ModelOption = "",
     assignments: SetOption = None,
 ) -> None:
@@ -42,20 +49,24 @@ def ask(
     """
     from realm.living.corpus import LivingCorpus
     from realm.scoring import check_model
+    from realm.serving.results import Asked, PlainView, answer_results, versions_of
 
     opened = open_existing(run, assignments)
     name = check_model(opened, model)
     opened.require_answering(name)
+    versions = versions_of(opened, name)
+    view: View
     if LivingCorpus.exists(opened):
-        answerer = LivingCorpus.open(opened, name).view().answerer
+        view = LivingCorpus.open(opened, name).view()
     else:
         answerer = opened.answerer(name)
+        view = PlainView(f"{answerer.store.fingerprint}:0", answerer)
     for text in [question] if question else _asked():
-        answered = answerer.answer([text], top_k=top_k)[0]
         if as_json:
-            typer.echo(json.dumps(answered.as_dict(), ensure_ascii=False))
+            (result,) = answer_results(view, versions, [Asked(text, top_k or _FOR_PROGRAMS)])
+            typer.echo(json.dumps(result, ensure_ascii=False))
         else:
-            show_answers(answered)
+            show_answers(view.answerer.answer([text], top_k=top_k or _FOR_PEOPLE)[0])
 
 
 def show_answers(answered: "Answered", *, most: int | None = None) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from realm.artifact import write_atomically
 from realm.cli.options import (
     JsonFileOption,
     ModelOption,
@@ -13,7 +14,7 @@ from realm.cli.options import (
     absolute,
     open_existing,
 )
-from realm.cli.result_tables import show_open_qa, show_retrieval
+from realm.cli.result_tables import show_open_qa, show_retrieval, show_risk_coverage
 
 app = typer.Typer(help="Measure retrieval and answers on a question file.", no_args_is_help=True)
 QuestionsArgument = Annotated[
@@ -68,3 +69,26 @@ def open_qa(
     if json_file is not None:
         scoring.write_json(json_file, report)
     show_open_qa(scoring.question_file_name(file), report)
+
+
+@app.command("risk-coverage")
+def risk_coverage(
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS", help="What --predictions of open-qa wrote.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the curve as an HTML page.")
+    ] = None,
+    json_file: JsonFileOption = None,
+) -> None:
+    """How many answers are wrong, the more questions a run abstains from."""
+    from realm import scoring
+    from realm.evaluation import risk_coverage as curve
+
+    judged = curve.read_judged(predictions)
+    facts = curve.summarise_curve(judged)
+    if json_file is not None:
+        scoring.write_json(json_file, facts)
+    if output is not None:
+        write_atomically(output, curve.draw_risk_coverage(predictions.name, judged))
+    show_risk_coverage(predictions.name, facts)

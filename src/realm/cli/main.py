@@ -20,6 +20,7 @@ from realm.cli import (
     questions_command,
     released_commands,
     run_commands,
+    serve_commands,
     spans_commands,
 )
 from realm.cli.terminal import say
@@ -69,6 +70,7 @@ info_commands.add_to(app)
 questions_command.add_to(app)
 demo_command.add_to(app)
 released_commands.add_to(app)
+serve_commands.add_to(app)
 
 
 def main() -> None:

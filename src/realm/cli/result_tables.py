@@ -50,6 +50,19 @@ def show_open_qa(name: str, report: Mapping[str, Any]) -> None:
     show_table(title, head, [row], num_names=2)
 
 
+def show_risk_coverage(name: str, facts: Mapping[str, Any]) -> None:
+    """The thresholds at which round shares of the questions are answered."""
+    rows = [
+        [f"{point['threshold']:.3f}", f"{point['coverage']:.1f}", f"{point['risk']:.1f}"]
+        for point in facts["points"]
+    ]
+    null = facts["null_passage"]
+    rows.append(["null passage", f"{null['coverage']:.1f}", f"{null['risk']:.1f}"])
+    head = ("answered from probability", "coverage", "risk")
+    title = f"{name}: {facts['num_questions']:,} questions, in percent; area {facts['area']:.1f}"
+    show_table(title, head, rows)
+
+
 def show_differences(report: Mapping[str, Any]) -> None:
     """What the bootstrap says, one line a pair."""
     for facts in report.get("differences", ()):

@@ -1,4 +1,4 @@
-"""How do numbers over steps become a picture that needs no library and no network?
+"""How do numbers over steps, or over shares, become a picture that needs no library?
 
 Inline SVG with colours from the page's style sheet, so that it follows light and dark.
 """
@@ -24,7 +24,7 @@ class Curve:
     points: Sequence[Point]
 
 
-def draw(title: str, curves: Sequence[Curve], *, note: str = "") -> str:
+def draw(title: str, curves: Sequence[Curve], *, note: str = "", x_name: str = "step") -> str:
     """One figure with axes, curves and a legend; nothing where no curve has a point."""
     curves = [Curve(curve.name, thin(curve.points)) for curve in curves if curve.points]
     if not curves:
@@ -33,8 +33,8 @@ def draw(title: str, curves: Sequence[Curve], *, note: str = "") -> str:
     ys = [y for curve in curves for _, y in curve.points]
     x_ticks, y_ticks = ticks(0, max(xs)), ticks(min(ys), max(ys))
     frame = _Frame(x_ticks[0], max([*xs, 1.0]), y_ticks[0], y_ticks[-1])
-    parts = [_axes(frame, x_ticks, y_ticks)]
-    parts += [_line(frame, curve, number) for number, curve in enumerate(curves)]
+    parts = [_axes(frame, x_ticks, y_ticks, x_name)]
+    parts += [_line(frame, curve, number, x_name) for number, curve in enumerate(curves)]
     legend = "".join(
         f'<span class="key curve-{number}">{escape(curve.name)}</span>'
         for number, curve in enumerate(curves)
@@ -86,7 +86,7 @@ class _Frame:
         return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
 
 
-def _axes(frame: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> str:
+def _axes(frame: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str) -> str:
     right = _WIDTH - _RIGHT
     lines = []
     for tick in y_ticks:
@@ -95,7 +95,7 @@ def _axes(frame: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> 
         lines.append(f'<path class="{kind}" d="M{_LEFT} {y}H{right}"/>')
         lines.append(f'<text x="{_LEFT - 6}" y="{y + 4}" class="end">{_number(tick)}</text>')
     bottom = _HEIGHT - _BOTTOM + 18
-    lines.append(f'<text x="{_LEFT - 6}" y="{bottom}" class="end">step</text>')
+    lines.append(f'<text x="{_LEFT - 6}" y="{bottom}" class="end">{escape(x_name)}</text>')
     lines += [
         f'<text x="{frame.x(tick)}" y="{bottom}" class="middle">{_number(tick)}</text>'
         for tick in x_ticks
@@ -104,14 +104,14 @@ def _axes(frame: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> 
     return "".join(lines)
 
 
-def _line(frame: _Frame, curve: Curve, number: int) -> str:
+def _line(frame: _Frame, curve: Curve, number: int, x_name: str) -> str:
     places = " ".join(f"{frame.x(x)},{frame.y(y)}" for x, y in curve.points)
     line = f'<polyline class="curve curve-{number}" points="{places}"/>'
     if len(curve.points) > 40:
         return line
     dots = "".join(
         f'<circle class="dot curve-{number}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="2.6">'
-        f"<title>{escape(curve.name)}, step {_number(x)}: {y:.4g}</title></circle>"
+        f"<title>{escape(curve.name)}, {escape(x_name)} {_number(x)}: {y:.4g}</title></circle>"
         for x, y in curve.points
     )
     return line + dots

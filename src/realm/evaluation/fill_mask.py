@@ -6,9 +6,10 @@ Gaps are filled together: p(y|z,x) is the product over the wordpieces of all of 
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -89,6 +90,13 @@ class MaskFiller:
     ) -> None:
         self.model, self.store, self.index, self.settings = model, store, index, settings
 
+    def without_retrieval(self) -> Self:
+        """The same filler, reading the null passage alone."""
+        other = copy(self)
+        changes = {"num_candidates": 1, "null_passage": True}
+        other.settings = self.settings.model_copy(update=changes)
+        return other
+
     def fill(self, text: str, *, answer: str = "", top_k: int = 5) -> FilledMask:
         """Fill the gaps of a text, or score the given filling of them.
 
@@ -125,7 +133,9 @@ class MaskFiller:
         num_passages = settings.num_candidates - (1 if settings.null_passage else 0)
         num_passages = min(num_passages, len(self.store))
         vectors = embed_masked(self.model, [query], settings.token_budget)
-        found = self.index.search(vectors.cpu(), num_passages).rows
+        found = torch.empty(1, 0, dtype=torch.long)
+        if num_passages:
+            found = self.index.search(vectors.cpu(), num_passages).rows
         rows = choose_candidates(found, [None], self.store.content_hashes(), num_passages + 1)
         scores = score_rows(self.model, self.store, vectors, rows, settings.token_budget).cpu()
         return scores if settings.null_passage else without_null(scores, rows), rows

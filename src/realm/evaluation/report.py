@@ -94,7 +94,7 @@ def write_report(run: Path) -> Path:
         results=_results(run),
         figures="".join(_figures(run)),
         stages=_stages(run),
-        settings=escape(_settings(run)),
+        settings=_settings(run),
     )
     path = run / "report.html"
     write_atomically(path, page)
@@ -234,7 +234,8 @@ def _stages(run: Path) -> str:
 
 def _settings(run: Path) -> str:
     file = run / "recipe.json"
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return f"<details><summary>Settings</summary><pre>{escape(text)}</pre></details>"
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,32 +6,34 @@ stand in several, ranked by probability, each with the passage that supports it 
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, Self
 
-import numpy as np
 from torch import Tensor
 
 from realm.artifact import read_manifest
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
+from realm.index.exact import Found
 from realm.index.snapshot import IndexSettings, Snapshot
 from realm.models.checkpoint import Model, load_model
 from realm.models.embedder import evaluating
 from realm.models.precision import Precision, choose_precision, default_device
-from realm.openqa.labels import normalise_answer
+from realm.openqa.explanation import ReadCandidate, explain
 from realm.openqa.objective import (
     OpenQaSettings,
     Reading,
     embed_questions,
     question_ids,
     read_passages,
+    retrieval_scores,
 )
+from realm.openqa.pointing import PointedSpan, likeliest_spans
 from realm.retrieval.lexical import LexicalIndex
 from realm.retrieval.retriever import Retriever
 
-_SPANS_LOOKED_AT = 200  # most probable spans of a question that are grouped into answers
 _QUESTIONS_AT_ONCE = 16
 
 
@@ -87,6 +89,14 @@ class Answered:
         }
 
 
+@dataclass(frozen=True)
+class Explained:
+    """All answers to one question, and what every candidate makes of the first of them."""
+
+    answered: Answered
+    candidates: tuple[ReadCandidate, ...]
+
+
 class Answerer:
     """Answers questions from one corpus with one model and one snapshot."""
 
@@ -101,43 +111,69 @@ class Answerer:
         self.model, self.store, self.snapshot = model, store, snapshot
         self.retriever, self.settings = retriever, settings
 
+    def with_passages(self, num_passages: int) -> Self:
+        """The same answerer, reading another number of passages for each question."""
+        other = copy(self)
+        other.settings = self.settings.model_copy(update={"reader_passages": num_passages})
+        return other
+
     def answer(self, questions: Sequence[str], *, top_k: int = 5) -> list[Answered]:
         """Answer questions in their order, each with at most `top_k` answers."""
-        results: list[Answered] = []
-        for begin in range(0, len(questions), _QUESTIONS_AT_ONCE):
-            results += self._answer_batch(questions[begin : begin + _QUESTIONS_AT_ONCE], top_k)
+        return [
+            self._rank(question, number, reading, top_k)
+            for question, number, reading in self._read(questions)
+        ]
+
+    def explain(self, questions: Sequence[str], *, top_k: int = 5) -> list[Explained]:
+        """As `answer`, and what each passage that was read makes of the first answer."""
+        results = []
+        for question, number, reading in self._read(questions):
+            answered = self._rank(question, number, reading, top_k)
+            first = answered.answers[0].text if answered.answers else ""
+            candidates = explain(self.store, reading, number, first, self.settings.answers)
+            results.append(Explained(answered, candidates))
         return results
 
     def retrieve(self, questions: Sequence[str], k: int) -> Tensor:
         """Rows of the best passages of each question, best first."""
+        return self.search(questions, k).rows
+
+    def search(self, questions: Sequence[str], k: int) -> Found:
+        """The best passages of each question; rows are -1 where there are fewer than `k`.
+
+        Scores are inner products: where BM25 takes part in the ranking they need not descend.
+        """
         with evaluating(self.model.embedder):
             ids = [question_ids(self.model, question) for question in questions]
-            return self.retriever.search(questions, embed_questions(self.model, ids), k)
+            vectors = embed_questions(self.model, ids)
+            rows = self.retriever.search(questions, vectors, k)
+            return Found(retrieval_scores(self.snapshot, vectors, rows).cpu(), rows)
 
-    def _answer_batch(self, questions: Sequence[str], top_k: int) -> list[Answered]:
+    def _read(self, questions: Sequence[str]) -> Iterator[tuple[str, int, Reading]]:
+        """Every question, with its place in the batch that it was read in."""
+        for begin in range(0, len(questions), _QUESTIONS_AT_ONCE):
+            batch = questions[begin : begin + _QUESTIONS_AT_ONCE]
+            reading = self._read_batch(batch)
+            yield from ((question, number, reading) for number, question in enumerate(batch))
+
+    def _read_batch(self, questions: Sequence[str]) -> Reading:
         model, settings = self.model, self.settings
         with evaluating(model.embedder), evaluating(model.reader):
             ids = [question_ids(model, question) for question in questions]
             vectors = embed_questions(model, ids)
             rows = self.retriever.search(questions, vectors, settings.reader_passages)
-            reading = read_passages(model, self.store, self.snapshot, ids, vectors, rows, settings)
-        return [
-            self._rank(question, number, reading, top_k)
-            for number, question in enumerate(questions)
-        ]
+            return read_passages(model, self.store, self.snapshot, ids, vectors, rows, settings)
 
     def _rank(self, question: str, number: int, reading: Reading, top_k: int) -> Answered:
         if not reading.joint[number].isfinite().any():  # an empty corpus, and no null passage
             return Answered(question, (), 1.0)
         probabilities = reading.joint[number].softmax(dim=-1)
         is_single = self.settings.answers == "single_span"
-        best: dict[str, _Span] = {}
+        best: dict[str, PointedSpan] = {}
         totals: dict[str, float] = {}
-        for span in self._likeliest(number, reading, probabilities[:-1]):
-            if not is_single and span.splits_word:
-                continue
-            key = span.text.lower() if is_single else normalise_answer(span.text)
-            if key:
+        spans = probabilities[:-1].view(reading.spans.shape[1:])
+        for span in likeliest_spans(self.store, reading.rows[number].tolist(), spans):
+            if key := span.key(self.settings.answers):
                 best.setdefault(key, span)
                 added = 0.0 if is_single and key in totals else span.probability
                 totals[key] = totals.get(key, 0.0) + added
@@ -146,21 +182,7 @@ class Answerer:
         chosen = (self._answer(best[key], totals[key], beliefs) for key in ranked)
         return Answered(question, tuple(chosen), float(probabilities[-1]))
 
-    def _likeliest(self, number: int, reading: Reading, spans: Tensor) -> Iterator["_Span"]:
-        """The most probable spans of a question, with their characters."""
-        _, body, widths = reading.spans[number].shape
-        rows = reading.rows[number].tolist()
-        read = {row: (self.store.text(row), self.store.token_spans(row)) for row in {*rows} - {-1}}
-        best, places = spans.topk(min(_SPANS_LOOKED_AT, len(spans)))
-        for probability, place in zip(best.tolist(), places.tolist(), strict=True):
-            if probability == 0.0:
-                break
-            passage, first, offset = np.unravel_index(place, (len(rows), body, widths))
-            text, tokens = read[rows[passage]]
-            start, end = int(tokens[first][0]), int(tokens[first + offset][1])
-            yield _Span(int(passage), rows[passage], text, start, end, probability)
-
-    def _answer(self, span: "_Span", probability: float, beliefs: Tensor) -> Answer:
+    def _answer(self, span: PointedSpan, probability: float, beliefs: Tensor) -> Answer:
         passage = self.store.passage(span.row)
         source_start, source_end = self.store.source_span(span.row, span.start, span.end)
         evidence = EvidencePassage(
@@ -170,28 +192,6 @@ class Answerer:
         return Answer(
             span.text, probability, passage.document_id, source_start, source_end, evidence
         )
-
-
-class _Span(NamedTuple):
-    """Characters of a passage that the reader points at; `place` is the passage's rank."""
-
-    place: int
-    row: int
-    passage: str
-    start: int
-    end: int
-    probability: float
-
-    @property
-    def text(self) -> str:
-        return self.passage[self.start : self.end]
-
-    @property
-    def splits_word(self) -> bool:
-        """Whether it begins or ends inside a word: wordpieces do, answers do not."""
-        text, start, end = self.passage, self.start, self.end
-        begins_inside = start > 0 and text[start - 1 : start + 1].isalnum()
-        return begins_inside or (end < len(text) and text[end - 1 : end + 1].isalnum())
 
 
 def open_answerer(

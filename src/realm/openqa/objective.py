@@ -82,11 +82,12 @@ class Reading:
     """What the reader says about the passages of a batch of questions.
 
     `joint` adds the weighted retrieval scores to the span scores; the last outcome is the null
-    passage, -inf where it is switched off.
+    passage. It is -inf where it is switched off, and so is its retrieval score.
     """
 
     rows: Int[Tensor, "batch passages"]
     retrieval_scores: Float[Tensor, "batch passages"]
+    null_retrieval_scores: Float[Tensor, " batch"]
     spans: Float[Tensor, "batch passages body widths"]
     joint: Float[Tensor, "batch outcomes"]
 
@@ -104,6 +105,19 @@ def embed_questions(
     return embed(model.embedder.query_tower, packed, model.packer, token_budget=token_budget)
 
 
+def retrieval_scores(
+    snapshot: Snapshot, vectors: Float[Tensor, "batch dim"], rows: Int[Tensor, "batch passages"]
+) -> Float[Tensor, "batch passages"]:
+    """Inner products f(x,z); -inf for a row of -1, a passage that does not exist.
+
+    A corpus may be smaller than the beam, and an approximate index may find fewer passages than it
+    was asked for.
+    """
+    embeddings = snapshot.embeddings_of(rows).to(vectors.device)
+    scores = torch.einsum("bd,bcd->bc", vectors, embeddings)
+    return scores.masked_fill((rows == NULL_ROW).to(scores.device), -torch.inf)
+
+
 def read_passages(
     model: Model,
     store: PassageStore,
@@ -114,9 +128,7 @@ def read_passages(
     settings: OpenQaSettings,
 ) -> Reading:
     """Read each question with its passages; training and answering share this function."""
-    scores = torch.einsum("bd,bcd->bc", vectors, snapshot.embeddings_of(rows).to(vectors.device))
-    # A row of -1 stands for a passage that does not exist, in a corpus smaller than the beam.
-    scores = scores.masked_fill((rows == NULL_ROW).to(scores.device), -torch.inf)
+    scores = retrieval_scores(snapshot, vectors, rows)
     joints: list[Packed] = []
     for query, chosen in zip(ids, rows.tolist(), strict=True):
         joints += [pack_joint(store, model.packer, query, row) for row in chosen]
@@ -125,13 +137,13 @@ def read_passages(
     flat, silence = span_scores(model.reader, groups)
     batch, passages = rows.shape
     spans = flat.view(batch, passages + 1, *flat.shape[1:])[:, :-1]
-    null = silence.view(batch, passages + 1)[:, -1]
-    weight = settings.retrieval_weight
-    null = null + weight * (vectors @ snapshot.null_embedding.to(vectors.device))
+    null_scores = vectors @ snapshot.null_embedding.to(vectors.device)
     if not settings.null_passage:
-        null = torch.full_like(null, -torch.inf)
+        null_scores = torch.full_like(null_scores, -torch.inf)
+    weight = settings.retrieval_weight
+    null = silence.view(batch, passages + 1)[:, -1] + weight * null_scores
     joint = (spans + weight * scores[:, :, None, None]).flatten(1)
-    return Reading(rows, scores, spans, torch.cat((joint, null[:, None]), dim=1))
+    return Reading(rows, scores, null_scores, spans, torch.cat((joint, null[:, None]), dim=1))
 
 
 def choose_reading(
@@ -200,10 +212,7 @@ class OpenQaObjective:
     def _retriever_loss(
         self, vectors: Tensor, questions: Sequence[Question], rows: Tensor
     ) -> tuple[Tensor, Tensor]:
-        embeddings = self._snapshot.embeddings_of(rows).to(vectors.device)
-        scores = torch.einsum("bd,bcd->bc", vectors, embeddings)
-        # An approximate index may find fewer passages than were asked for.
-        scores = scores.masked_fill((rows == NULL_ROW).to(scores.device), -torch.inf)
+        scores = retrieval_scores(self._snapshot, vectors, rows)
         is_positive = self._positives(rows, questions).to(scores.device)
         return -positive_log_likelihood(scores, is_positive).mean(), is_positive
 

@@ -1,0 +1,136 @@
+"""How does a run become a service for browsers, programs and agents?"""
+
+import importlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from realm.cli.options import RunOption, SetOption, open_existing
+from realm.cli.terminal import say
+from realm.errors import ResourceError
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_SECTION = "service."
+_ACCESS = "Access"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("serve")(serve)
+    app.command("mcp")(mcp)
+
+
+def serve(  # noqa: PLR0913  (each is an option that an operator looks for by itself)
+    run: RunOption,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 for every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port to listen at; 0 takes a free one.")
+    ] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Let in only who sends one of its tokens: lines `read TOKEN` or `edit TOKEN`.",
+            rich_help_panel=_ACCESS,
+        ),
+    ] = None,
+    allow_edits: Annotated[
+        bool,
+        typer.Option(
+            help="Let everyone edit who can connect, at another address than this machine's own.",
+            rich_help_panel=_ACCESS,
+        ),
+    ] = False,
+    log_questions: Annotated[
+        bool,
+        typer.Option("--log-questions", help="Write questions to the log; else none of them is."),
+    ] = False,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="How long requests may take to finish after SIGTERM.",
+        ),
+    ] = 30.0,
+    assignments: SetOption = None,
+) -> None:
+    """Serve a run over HTTP, with a web page: answers with evidence, and documents.
+
+    The page is at /, the description of the service at /openapi.json, metrics
+    for Prometheus at /metrics, health at /healthz and /readyz. Standard error
+    gets a line of JSON for each request, without its words.
+
+    Without tokens the service is for this machine: at 127.0.0.1 everyone here
+    may read and edit; elsewhere everyone may read, and edit with --allow-edits.
+
+    SIGTERM lets running requests finish; a second one does not.
+
+    --set changes settings of the run for this process, and with
+    service.NAME=VALUE limits of the service: batch_size (questions answered
+    together), queue_size (questions that may wait), deadline_seconds,
+    max_body_bytes, max_document_bytes.
+    """
+    _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
+    from realm.serving.app import create_app
+    from realm.serving.gate import LOOPBACK, Access
+    from realm.serving.opening import describe, open_corpus
+    from realm.serving.process import address_of, bind, log_to_standard_error, run_server
+    from realm.serving.service import Service, service_settings
+    from realm.serving.tokens import read_tokens
+
+    tokens = read_tokens(token_file, say) if token_file else None
+    is_local = host in _LOOPBACK
+    if tokens is None and not is_local:
+        say(f"everyone who can reach {host} may read the corpus: give --token-file to change that")
+    can_edit = tokens.can_edit if tokens else is_local or allow_edits
+    given = [a for a in assignments or () if a.startswith(_SECTION)]
+    settings = service_settings([a.removeprefix(_SECTION) for a in given])
+    settings = settings.model_copy(update={"can_edit": can_edit, "log_questions": log_questions})
+    with bind(host, port) as listener:  # before the model is loaded: a port in use is said at once
+        opened = open_existing(run, [a for a in assignments or () if a not in given])
+        corpus = open_corpus(opened)
+        corpus.view()  # loads the model, so that the first question need not wait for it
+        service = Service(corpus, describe(opened, corpus), settings)
+        app = create_app(service, Access(tokens, LOOPBACK if is_local else ()))
+        log_to_standard_error()
+
+        def say_ready() -> None:
+            say(f"{run} is served at {address_of(listener)}")
+
+        run_server(app, listener, service, drain_seconds=drain_seconds, on_ready=say_ready)
+
+
+def mcp(run: RunOption, assignments: SetOption = None) -> None:
+    """Give a run to an agent as tools: search, ask, read_document (MCP, over standard input).
+
+    An agent's program starts this command itself; its settings want the command `realm` and the
+    arguments `mcp --run RUN`.
+    """
+    _need("mcp", command="mcp", extra="mcp")
+    from realm.serving.agent_tools import agent_tools
+    from realm.serving.opening import no_answers, open_corpus
+    from realm.serving.results import versions_of
+
+    opened = open_existing(run, assignments)
+    corpus = open_corpus(opened)
+    name = opened.path.resolve().name
+    tools = agent_tools(name, corpus, versions_of(opened), missing_answers=no_answers(opened))
+    try:
+        tools.run("stdio")
+    finally:
+        corpus.close()
+
+
+def _need(*modules: str, command: str, extra: str) -> None:
+    """Say how to install what a command needs."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ResourceError(
+                f"`realm {command}` needs the package {error.name}: install it with "
+                f"`pip install 'realm-lm[{extra}]'`"
+            ) from error

@@ -1,0 +1,78 @@
+"""What do requests and responses look like? Shown in the published description of the service."""
+
+from typing import Any
+
+_VERSIONS = {
+    "model": "finetune:d7847e7ccf753665",
+    "snapshot": "9938b462e7a2e06f",
+    "corpus_version": "804384e96d16f235:0",
+}
+_TEXT = "The Lomvar Bridge crosses the river Sorna. It was designed by Ida Renquist."
+
+DOCUMENT: dict[str, Any] = {"title": "Port Keld", "text": "Port Keld was founded in 1742."}
+
+ANSWER: dict[str, Any] = {
+    "question": "Who designed the Lomvar Bridge?",
+    "answers": [
+        {
+            "text": "Ida Renquist",
+            "probability": 0.81,
+            "document_id": "bridges.txt",
+            "start": 62,
+            "end": 74,
+            "passage": {
+                "passage_id": 1,
+                "title": "Lomvar Bridge",
+                "text": _TEXT,
+                "answer_start": 62,
+                "answer_end": 74,
+                "retrieval_probability": 0.64,
+            },
+        }
+    ],
+    "null_probability": 0.05,
+    "abstained": False,
+    **_VERSIONS,
+}
+
+RETRIEVED: dict[str, Any] = {
+    "results": [
+        {
+            "query": "bridge",
+            "passages": [
+                {
+                    "passage_id": 1,
+                    "document_id": "bridges.txt",
+                    "title": "Lomvar Bridge",
+                    "text": _TEXT,
+                    "score": 14.2,
+                    "start": 0,
+                    "end": 75,
+                }
+            ],
+        }
+    ],
+    "snapshot": _VERSIONS["snapshot"],
+    "corpus_version": _VERSIONS["corpus_version"],
+}
+
+FILLED: dict[str, Any] = {
+    "query": "The bridge crosses the [MASK].",
+    "answer": {"text": "sorna", "probability": 0.4, "probability_without_retrieval": 0.01},
+    "retrieval_utility": 3.7,
+    "candidates": [
+        {
+            "passage_id": 1,
+            "document_id": "bridges.txt",
+            "title": "Lomvar Bridge",
+            "text": _TEXT,
+            "retrieval_probability": 0.7,
+            "answer_probability": 0.5,
+            "retrieval_utility": 3.9,
+        }
+    ],
+    "fillings": [{"text": "sorna", "probability": 0.4, "probability_without_retrieval": 0.01}],
+    "fillings_without_retrieval": [
+        {"text": "river", "probability": 0.1, "probability_without_retrieval": 0.2}
+    ],
+}

@@ -1,0 +1,116 @@
+"""What of a run is served, and what can it not do?"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from realm.artifact import MANIFEST, is_finished, read_manifest
+from realm.errors import ArtifactError, RealmError
+from realm.evaluation.fill_mask import MaskFiller
+from realm.examples.question import read_questions
+from realm.experiment import expand
+from realm.living.corpus import LivingCorpus
+from realm.models.checkpoint import Model, load_model
+from realm.models.precision import default_device
+from realm.run_folder import IMPORT
+from realm.serving.ports import Corpus, View
+from realm.serving.results import versions_of
+from realm.serving.service import Served
+from realm.stages import Run
+
+_NUM_EXAMPLES = 4
+_LONGEST_EXAMPLE = 120  # characters; longer ones make poor buttons
+_LARGEST_FILE = 32_000_000  # bytes; a greater question file is not read for four examples
+
+
+def open_corpus(run: Run) -> Corpus:
+    """The run's documents with the edits that were made since."""
+    return LivingCorpus.open(run)
+
+
+def describe(run: Run, corpus: Corpus) -> Served:
+    """What the service says of a run, and what it can do with it."""
+    name = run.newest_checkpoint()
+    missing = {
+        use: reason
+        for use, reason in (("answer", no_answers(run)), ("fill_mask", _no_filling(run)))
+        if reason
+    }
+    return Served(
+        name=run.path.resolve().name,
+        versions=versions_of(run, name),
+        snapshot_made=(run.snapshot(name).path / MANIFEST).stat().st_mtime,
+        examples=tuple(_examples(run, corpus)),
+        missing=missing,
+        mask_filler=RunMaskFiller(run),
+    )
+
+
+class RunMaskFiller:
+    """Fills gaps with the pre-trained model of a run, which is loaded when it is first asked."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._model: Model | None = None
+
+    def __call__(self, view: View) -> MaskFiller:
+        """The object that fills gaps over a view of the corpus."""
+        experiment = self._run.experiment
+        if self._model is None:
+            checkpoint = self._run.checkpoint(self._run.newest_pretrained())
+            self._model = load_model(checkpoint).to(default_device(), torch.float32)
+        answerer = view.answerer
+        index = answerer.snapshot.index(experiment.index)
+        return MaskFiller(self._model, answerer.store, index, experiment.pretrain.objective)
+
+
+def no_answers(run: Run) -> str:
+    """Why the run answers no questions; empty where it does."""
+    try:
+        run.require("query embedder", "reader")
+        if run.newest_checkpoint() != "finetune":
+            run.require("span head")
+            if not is_finished(run.path / IMPORT):
+                return f"{run.path} has no fine-tuned reader: run `realm finetune --run {run.path}`"
+    except ArtifactError as error:
+        return str(error)
+    return ""
+
+
+def _no_filling(run: Run) -> str:
+    """Why the run fills no gaps; empty where it does."""
+    try:
+        run.require("query embedder", "passage embedder", "reader", "masked head")
+        checkpoint = read_manifest(run.checkpoint(run.newest_pretrained())).fingerprint
+        if run.snapshot(run.newest_checkpoint()).checkpoint != checkpoint:
+            return (
+                f"{run.path} was fine-tuned with the snapshot of another model than the one that "
+                "fills gaps: use `realm fill-mask`"
+            )
+    except ArtifactError as error:
+        return str(error)
+    return ""
+
+
+def _examples(run: Run, corpus: Corpus) -> Sequence[str]:
+    """Questions to try: of the run's own question files, or else about a few titles."""
+    for source in (*run.experiment.dev_questions, *run.experiment.train_questions):
+        if found := list(islice(_short_questions(Path(expand(source))), _NUM_EXAMPLES)):
+            return found
+    titles = (document.title for document in corpus.list(limit=10 * _NUM_EXAMPLES))
+    return [f"What is {title}?" for title in islice(filter(None, titles), _NUM_EXAMPLES)]
+
+
+def _short_questions(file: Path) -> Iterator[str]:
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            return
+        questions = [question.question for question in read_questions(file)]
+    except (OSError, RealmError):  # the run may have moved to a machine without them
+        return
+    # Neighbours are often about one article: take them from all over the file.
+    short = [question for question in questions if len(question) <= _LONGEST_EXAMPLE]
+    step = max(1, len(short) // _NUM_EXAMPLES)
+    yield from short[step // 2 :: step]

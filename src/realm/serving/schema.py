@@ -1,0 +1,374 @@
+"""What may be sent to the service, and what does it promise to send back?
+
+Nothing is computed here. Limits stand in the models, so that the published description has them.
+"""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from realm.serving.examples import ANSWER, DOCUMENT, FILLED, RETRIEVED
+
+MAX_QUESTION_CHARACTERS = 2_000
+MAX_QUESTIONS = 64
+MAX_DOCUMENTS = 1_000
+MAX_ID_CHARACTERS = 4_000
+MAX_TITLE_CHARACTERS = 2_000
+MAX_K = 100
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+
+
+def _refuse_controls(text: str) -> str:
+    found = _CONTROLS.search(text)
+    if found is not None:
+        raise ValueError(
+            f"has the control character U+{ord(found[0]):04X} at {found.start()}: remove it"
+        )
+    return text
+
+
+def _refuse_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("has nothing but blanks: give some words")
+    return text
+
+
+Clean = AfterValidator(_refuse_controls)
+Worded = AfterValidator(_refuse_blank)
+QuestionText = Annotated[
+    str, Field(min_length=1, max_length=MAX_QUESTION_CHARACTERS, pattern=r"\S"), Worded
+]
+DocumentId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS), Clean]
+DocumentTitle = Annotated[str, Field(max_length=MAX_TITLE_CHARACTERS), Clean]
+DocumentText = Annotated[str, Field(min_length=1, pattern=r"\S"), Clean, Worded]
+Probability = Annotated[float, Field(ge=0, le=1.0001)]  # sums of many may be a rounding above
+Offset = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+TopK = Annotated[int, Field(ge=1, le=MAX_K)]
+
+
+class Received(BaseModel):
+    """A request's body: unknown keys are refused, strings are not taken for numbers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Sent(BaseModel):
+    """A response's body: exactly these keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+# -- requests -----------------------------------------------------------------------------
+
+
+class AnswerRequest(Received):
+    """One question, or several that are answered in their order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["question"]}, {"required": ["questions"]}],
+            "examples": [
+                {"question": "Who designed the Lomvar Bridge?", "top_k": 3},
+                {"questions": ["Where is Tavil?", "Who was Ida Renquist?"]},
+            ],
+        }
+    )
+
+    question: QuestionText = Field(default="", description="One question.")
+    questions: Annotated[list[QuestionText], Field(min_length=1, max_length=MAX_QUESTIONS)] = Field(
+        default=[], description="Several questions, instead of one."
+    )
+    top_k: TopK = Field(default=5, description="Most answers to a question.")
+    num_passages: TopK | None = Field(
+        default=None, description="Passages that are read for a question; by default the run's."
+    )
+    min_probability: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.0, description="Abstain where the first answer is less probable than this."
+    )
+    candidates: bool = Field(
+        default=False, description="Also say what each passage that was read makes of the answer."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if {"question", "questions"} <= self.model_fields_set:
+            raise ValueError("give either question or questions, not both")
+        if not {"question", "questions"} & self.model_fields_set:
+            raise ValueError("question is missing: give question or questions")
+        return self
+
+
+class RetrieveRequest(Received):
+    """Queries whose best passages are wanted."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"queries": ["bridge"], "k": 3}]})
+
+    queries: Annotated[list[QuestionText], Field(min_length=1, max_length=MAX_QUESTIONS)]
+    k: TopK = Field(default=5, description="Passages for each query.")
+
+
+class FillMaskRequest(Received):
+    """A text with gaps."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": "Tavil is a [MASK] at the sea.", "top_k": 3}]}
+    )
+
+    text: QuestionText = Field(description="Text with [MASK] where words are missing.")
+    answer: Annotated[str, Field(max_length=MAX_QUESTION_CHARACTERS)] = Field(
+        default="", description="Look into these words instead of the likeliest."
+    )
+    top_k: TopK = Field(default=5, description="Most fillings.")
+    retrieval: bool = Field(default=True, description="False reads the null passage alone.")
+
+
+class DocumentBody(Received):
+    """A document without its id."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DOCUMENT]})
+
+    title: DocumentTitle = ""
+    text: DocumentText
+
+
+class NewDocument(DocumentBody):
+    """A document."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"id": "ports/keld", **DOCUMENT}]})
+
+    id: DocumentId
+
+
+class BulkRequest(Received):
+    """Documents that are added or replaced together: all or none."""
+
+    documents: Annotated[list[NewDocument], Field(min_length=1, max_length=MAX_DOCUMENTS)]
+
+    @model_validator(mode="after")
+    def _ids_differ(self) -> Self:
+        ids = [document.id for document in self.documents]
+        if len(set(ids)) < len(ids):
+            raise ValueError("documents has an id twice: give every document an id of its own")
+        return self
+
+
+class ListQuery(BaseModel):
+    """Which documents are listed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Annotated[str, Field(max_length=MAX_TITLE_CHARACTERS), Clean] = Field(
+        default="", description="Words that the title or the id holds."
+    )
+    after: Annotated[str, Field(max_length=MAX_ID_CHARACTERS), Clean] = Field(
+        default="", description="The `next` of the page before."
+    )
+    limit: Annotated[int, Field(ge=1, le=1_000)] = Field(default=50, description="Most documents.")
+
+
+# -- responses ----------------------------------------------------------------------------
+
+
+class Evidence(Sent):
+    """A passage that was read, and where in it the answer stands (characters of its text)."""
+
+    passage_id: int
+    title: str
+    text: str
+    answer_start: Offset
+    answer_end: Offset
+    retrieval_probability: Probability
+
+
+class AnswerOut(Sent):
+    """One answer; `start` and `end` are characters of the document."""
+
+    text: str
+    probability: Probability
+    document_id: str
+    start: Offset
+    end: Offset
+    passage: Evidence
+
+
+class CandidateOut(Sent):
+    """What a passage that was read makes of the first answer; the null passage has no ids."""
+
+    passage_id: int | None
+    document_id: str | None
+    title: str
+    text: str
+    retrieval_probability: Probability = Field(description="p(z|x) over those that were read.")
+    reading_probability: Probability = Field(description="p(y|z,x), given this passage alone.")
+    answer_start: Offset | None
+    answer_end: Offset | None
+
+
+class AnswerResult(Sent):
+    """The answers to one question, best first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [ANSWER]})
+
+    question: str
+    answers: list[AnswerOut]
+    null_probability: Probability = Field(description="That no passage that was read answers.")
+    abstained: bool = Field(description="The answers are what comes nearest, no more.")
+    model: str
+    snapshot: str
+    corpus_version: str
+    candidates: list[CandidateOut] = Field(
+        default=[], description="Where asked for: best first, the null passage last."
+    )
+
+
+class AnswerResults(Sent):
+    """The answers to several questions, in their order."""
+
+    results: list[AnswerResult]
+
+
+class PassageOut(Sent):
+    """A passage; `start` and `end` are characters of its document."""
+
+    passage_id: int
+    document_id: str
+    title: str
+    text: str
+    score: float
+    start: Offset
+    end: Offset
+
+
+class Retrieved(Sent):
+    """The best passages of one query, best first."""
+
+    query: str
+    passages: list[PassageOut]
+
+
+class RetrieveResults(Sent):
+    """The best passages of all queries, in their order."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [RETRIEVED]})
+
+    results: list[Retrieved]
+    snapshot: str
+    corpus_version: str
+
+
+class FillingOut(Sent):
+    """Words for the gaps."""
+
+    text: str
+    probability: Probability
+    probability_without_retrieval: Probability
+
+
+class MaskCandidateOut(Sent):
+    """What one passage makes of a filling; the null passage has no ids."""
+
+    passage_id: int | None
+    document_id: str | None
+    title: str
+    text: str
+    retrieval_probability: Probability
+    answer_probability: Probability
+    retrieval_utility: float
+
+
+class FillMaskResult(Sent):
+    """The filling that was looked into, what each candidate makes of it, and other fillings."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [FILLED]})
+
+    query: str
+    answer: FillingOut
+    retrieval_utility: float
+    candidates: list[MaskCandidateOut]
+    fillings: list[FillingOut]
+    fillings_without_retrieval: list[FillingOut]
+
+
+class Summary(Sent):
+    """A document in a list."""
+
+    id: str
+    title: str
+    num_passages: Count
+    origin: Literal["base", "edited"]
+
+
+class DocumentList(Sent):
+    """A page of documents; `next` is where the page after it begins, null on the last one."""
+
+    documents: list[Summary]
+    next: str | None
+
+
+class DocumentOut(Summary):
+    """A document with its text, as it was given."""
+
+    text: str
+
+
+class EditOut(Sent):
+    """What became of one document."""
+
+    id: str
+    action: Literal["added", "replaced", "removed"]
+    num_passages: Count
+
+
+class EditResult(Sent):
+    """What was done; on disk when this is sent."""
+
+    edits: list[EditOut]
+    corpus_version: str
+
+
+class Abilities(Sent):
+    """What the run that is served can do."""
+
+    answer: bool
+    retrieve: bool
+    fill_mask: bool
+    edit: bool
+
+
+class Info(Sent):
+    """What is served."""
+
+    name: str
+    model: str
+    snapshot: str
+    snapshot_age_seconds: Annotated[float, Field(ge=0)]
+    corpus_version: str
+    num_documents: Count
+    num_passages: Count
+    can: Abilities
+    examples: list[str]
+
+
+class Health(Sent):
+    """Whether the service lives, or takes requests."""
+
+    status: Literal["ok"]
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457); `field` names what in the request it was."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+
+
+def problem_schema() -> dict[str, Any]:
+    """The JSON schema of a problem; `field` is left out where there is none."""
+    schema = Problem.model_json_schema()
+    schema["properties"]["field"] = {"title": "Field", "type": "string"}
+    return schema

@@ -1,0 +1,214 @@
+"""Do `realm serve`, `realm mcp` and `realm ask --json` agree, and refuse what cannot work?"""
+
+import asyncio
+import builtins
+import json
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client import Client
+from small_run import FixedCorpus, make_run, provide_corpus
+from starlette.testclient import TestClient
+from typer.testing import CliRunner, Result
+
+from realm.cli.main import app as command_line
+from realm.errors import SettingError
+from realm.serving.agent_tools import agent_tools
+from realm.serving.app import create_app
+from realm.serving.gate import Access
+from realm.serving.opening import describe, open_corpus
+from realm.serving.results import versions_of
+from realm.serving.service import Service, service_settings
+from realm.serving.tokens import read_tokens
+from realm.stages import Run
+
+QUESTION = "Where is Tavil?"
+LONG = "0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, corpus_source: Path, trunk_folder: Path) -> Run:
+    path = tmp_path_factory.mktemp("runs") / "small"
+    return make_run(path, corpus_source, trunk_folder, names=("pretrain", "finetune"))
+
+
+@pytest.fixture
+def corpus(run: Run) -> FixedCorpus:
+    return FixedCorpus.open(run)
+
+
+def realm(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(command_line, [str(argument) for argument in arguments])
+
+
+def error_of(result: Result) -> str:
+    assert result.exit_code == 2, result.output
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("error: "))
+    return line
+
+
+def test_the_command_line_prints_what_http_answers(run: Run, corpus: Any) -> None:
+    service = Service(corpus, describe(run, corpus), service_settings([]))
+    client = TestClient(create_app(service, Access()), base_url="http://localhost")
+    response = client.post("/v1/answer", json={"question": QUESTION})
+    printed = realm("ask", QUESTION, "--run", run.path, "--json")
+    assert json.loads(printed.stdout) == response.json()
+    assert list(json.loads(printed.stdout)) == list(response.json())
+    assert len(response.json()["answers"]) == 5
+
+
+def test_agents_get_the_same(run: Run, corpus: Any) -> None:
+    server = agent_tools("small", corpus, versions_of(run))
+
+    async def call() -> list[Any]:
+        async with Client(server) as client:
+            tools = (await client.list_tools()).tools
+            assert [tool.name for tool in tools] == ["search", "ask", "read_document"]
+            assert all(tool.description for tool in tools)
+            calls = (
+                ("ask", {"question": QUESTION, "top_k": 2}),
+                ("search", {"query": "comet", "k": 3}),
+                ("read_document", {"document_id": "article-3", "start": 6, "max_characters": 4}),
+                ("read_document", {"document_id": "nobody"}),
+                ("ask", {"question": " "}),
+            )
+            return [await client.call_tool(name, arguments) for name, arguments in calls]
+
+    asked, searched, read, unknown, blank = asyncio.run(call())
+    printed = realm("ask", QUESTION, "--run", run.path, "--json", "--top-k", "2")
+    assert asked.structured_content == json.loads(printed.stdout)
+    assert len(searched.structured_content["passages"]) == 3
+    assert read.structured_content["text"] == "is a"
+    assert read.structured_content["num_characters"] > 100
+    assert unknown.is_error
+    assert "no document 'nobody'" in unknown.content[0].text
+    assert blank.is_error
+
+
+def test_an_agent_learns_what_the_run_lacks(corpus: Any, run: Run) -> None:
+    server = agent_tools("small", corpus, versions_of(run), missing_answers="no reader: train one")
+
+    async def call() -> Any:
+        async with Client(server) as client:
+            return await client.call_tool("ask", {"question": QUESTION})
+
+    result = asyncio.run(call())
+    assert result.is_error
+    assert "no reader: train one" in result.content[0].text
+
+
+def test_a_run_that_was_not_fine_tuned(
+    tmp_path: Path, corpus_source: Path, trunk_folder: Path
+) -> None:
+    run = make_run(tmp_path / "run", corpus_source, trunk_folder, names=("pretrain",))
+    (tmp_path / "questions.jsonl").unlink()  # and it moved to a machine without its questions
+    corpus: Any = FixedCorpus.open(run)
+    served = describe(run, corpus)
+    assert list(served.missing) == ["answer"]
+    assert "`realm finetune --run" in served.missing["answer"]
+    assert served.examples[:2] == ("What is Ida Renquist?", "What is Lomvar Bridge?")
+    assert served.versions.model.startswith("pretrain:")
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realm.serving.opening.open_corpus", lambda run: pytest.fail("loaded"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        error = error_of(realm("serve", "--run", run.path, "--port", str(port)))
+    assert error.startswith(f"error: cannot listen at 127.0.0.1:{port} (address already in use)")
+
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "no run": (["--run", "nowhere"], "nowhere is no run"),
+    "no token file": (["--token-file", "nowhere"], "the token file nowhere cannot be read"),
+    "unknown limit": (["--set", "service.queue=3"], "queue_size"),
+    "no limit": (["--set", "service.queue_size=0"], "queue_size"),
+    "unknown host": (["--host", "256.0.0.1"], "cannot listen at 256.0.0.1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_served(
+    run: Run, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(socket, "getaddrinfo", _no_such_host(socket.getaddrinfo))
+    options, expected = BAD[name]
+    assert expected in error_of(realm("serve", "--run", run.path, "--port", "0", *options))
+
+
+def _no_such_host(lookup: Callable[..., Any]) -> Callable[..., Any]:
+    def find(host: str, *arguments: Any, **options: Any) -> Any:
+        if host.startswith("256."):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return lookup(host, *arguments, **options)
+
+    return find
+
+
+@pytest.mark.parametrize(("command", "module"), [("serve", "fastapi"), ("mcp", "mcp")])
+def test_without_the_extra_it_says_what_to_install(
+    run: Run, command: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    error = error_of(realm(command, "--run", run.path))
+    assert error.endswith(f"install it with `pip install 'realm-lm[{command}]'`")
+
+
+def test_asking_needs_none_of_the_extras(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("realm.serving")]:
+        monkeypatch.delitem(sys.modules, name)
+    importing = builtins.__import__
+
+    def refuse(name: str, *arguments: Any, **options: Any) -> Any:
+        assert name.split(".")[0] not in ("fastapi", "starlette", "uvicorn", "mcp")
+        return importing(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    assert realm("ask", QUESTION, "--run", run.path, "--json").exit_code == 0
+
+
+def test_the_corpus_that_is_opened(run: Run) -> None:
+    provide_corpus()
+    corpus = open_corpus(run)
+    assert corpus.num_documents == 12
+    corpus.close()
+
+
+# -- tokens -------------------------------------------------------------------------------
+
+BAD_TOKENS = {
+    "": "has no token",
+    "# nothing\n\n": "has no token",
+    f"write {LONG}": "line 1: write `read TOKEN` or `edit TOKEN`",
+    f"read {LONG}\nedit": "line 2",
+    f"read {LONG} {LONG}": "line 1",
+    "read short": "fewer than 16 characters",
+}
+
+
+@pytest.mark.parametrize("text", BAD_TOKENS)
+def test_token_files_that_protect_nothing(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingError, match=BAD_TOKENS[text]):
+        read_tokens(file, lambda warning: None)
+
+
+def test_a_token_has_the_greatest_right_that_it_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"read {LONG}\nedit {LONG}\nread {LONG}\nread x{LONG}\n", encoding="utf-8")
+    warnings: list[str] = []
+    file.chmod(0o640)
+    tokens = read_tokens(file, warnings.append)
+    assert len(warnings) == 1
+    rights = [tokens.right_of(token) for token in (LONG, f"x{LONG}", LONG[:-1], "", "\ud800")]
+    assert rights == ["edit", "read", None, None, None]

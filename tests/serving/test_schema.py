@@ -1,0 +1,117 @@
+"""Does the service keep to its own description, whatever is sent to it?"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from memory_corpus import MemoryCorpus, MemoryView, make_corpus, make_service
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi import checks
+from starlette.testclient import TestClient
+
+from realm.corpus.documents import Document
+from realm.serving.app import App, create_app
+from realm.serving.gate import Access
+
+CHECKS = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.negative_data_rejection,
+]
+NUM_EXAMPLES = 15
+OPERATIONS = {
+    "answer", "retrieve", "fill_mask", "list_documents", "get_document", "put_documents",
+    "put_document", "delete_document", "info", "healthz", "readyz", "metrics",
+}  # fmt: skip
+TAKE_NOTHING = {"info", "healthz", "readyz", "metrics"}
+
+
+class QuickCorpus(MemoryCorpus):
+    """Keeps the documents, and embeds those that it began with alone."""
+
+    def _build(self, documents: dict[str, Document]) -> MemoryView:
+        return self._view if hasattr(self, "_view") else super()._build(documents)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory, trunk_folder: Path, corpus_source: Path) -> App:
+    folder = tmp_path_factory.mktemp("corpus")
+    corpus = make_corpus(folder, trunk_folder, corpus_source, kind=QuickCorpus)
+    return create_app(make_service(corpus), Access(hosts=()))
+
+
+def operations(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        operation["operationId"]: operation
+        for operations in description["paths"].values()
+        for operation in operations.values()
+    }
+
+
+def test_the_description_is_complete(app: App) -> None:
+    description = app.openapi()
+    found = operations(description)
+    assert set(found) == OPERATIONS
+    for name, operation in found.items():
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert operation["tags"], name
+        for status, response in operation["responses"].items():
+            assert response["description"], (name, status)
+            if int(status) >= 400:
+                assert list(response["content"]) == ["application/problem+json"], (name, status)
+        is_open = name in ("healthz", "readyz")
+        assert ("security" in operation) != is_open, name
+    schemas = description["components"]["schemas"]
+    for name, schema in schemas.items():
+        assert schema.get("description"), f"{name} says nothing of itself"
+    for name in ("AnswerRequest", "RetrieveRequest", "FillMaskRequest", "DocumentBody"):
+        assert schemas[name]["examples"], name
+    assert "HTTPValidationError" not in schemas
+
+
+def test_examples_are_examples(app: App) -> None:
+    """Those of responses fit their schema; those of requests are answered (below)."""
+    from realm.serving import schema
+
+    schemas = app.openapi()["components"]["schemas"]
+    shown = [name for name in schemas if schemas[name].get("examples")]
+    assert len(shown) >= 8
+    for name in shown:
+        for example in schemas[name]["examples"]:
+            getattr(schema, name).model_validate(example)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [(name, GenerationMode.POSITIVE) for name in sorted(OPERATIONS)]
+    + [(name, GenerationMode.NEGATIVE) for name in sorted(OPERATIONS - TAKE_NOTHING)],
+)
+def test_whatever_is_sent(app: App, name: str, mode: GenerationMode) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    operation = schema.find_operation_by_id(name)
+
+    @given(case=operation.as_strategy(generation_mode=mode))
+    @settings(
+        max_examples=NUM_EXAMPLES, derandomize=True, database=None, deadline=None,
+        phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    def send(case: Any) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    send()
+
+
+def test_parameters_that_nobody_knows(app: App) -> None:
+    client = TestClient(app)
+    for path, operations in app.openapi()["paths"].items():
+        for method in operations:
+            response = client.request(method, f"{path}?surprise=1", json={})
+            assert response.status_code == 422, (method, path)
+            assert response.json()["field"] == "surprise"
