@@ -32,7 +32,7 @@ def test_by_hand() -> None:
     points = risk_coverage(PREDICTIONS)
     assert points == [
         Point(0.9, 25, 0),
-        Point(0.5, 75, pytest.approx(100 / 3)),
+        Point(0.5, 75, 100 * 1 / 3),
         Point(0.1, 100, 50),
     ]
     assert area_under(points) == pytest.approx((25 * 0 + 50 * 100 / 3 + 25 * 50) / 100)

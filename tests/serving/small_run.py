@@ -14,7 +14,8 @@ from realm.corpus.documents import Document
 from realm.experiment import Experiment
 from realm.models.checkpoint import copy_checkpoint
 from realm.run_folder import TAKEN_FROM
-from realm.serving.results import PlainView, View
+from realm.serving.ports import View
+from realm.serving.results import PlainView
 from realm.stages import Run
 from realm.training.state import checkpoint_path
 

@@ -33,7 +33,7 @@ def served(*arguments: Any) -> Iterator[tuple["subprocess.Popen[str]", tuple[str
     """A server, its address, and what it said before it was ready."""
     process = start_server(*arguments)
     assert process.stderr is not None
-    said = []
+    said: list[str] = []
     try:
         while not (
             found := re.search(r"is served at http://(.*):(\d+)/$", said[-1] if said else "")
