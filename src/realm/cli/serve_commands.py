@@ -2,7 +2,8 @@
 
 import importlib
 from pathlib import Path
-from typing import Annotated
+from socket import socket
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,9 +11,30 @@ from realm.cli.options import RunOption, SetOption, open_existing
 from realm.cli.terminal import say
 from realm.errors import ResourceError
 
+if TYPE_CHECKING:
+    from realm.serving.gate import Access
+    from realm.serving.service import ServiceSettings
+    from realm.stages import Run
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SECTION = "service."
 _ACCESS = "Access"
+
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Let in only who sends one of its tokens: lines `read TOKEN` or `edit TOKEN`.",
+        rich_help_panel=_ACCESS,
+    ),
+]
+AllowEditsOption = Annotated[
+    bool,
+    typer.Option(
+        help="Let everyone edit who can connect, at another address than this machine's own.",
+        rich_help_panel=_ACCESS,
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,21 +51,8 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port to listen at; 0 takes a free one.")
     ] = 8000,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Let in only who sends one of its tokens: lines `read TOKEN` or `edit TOKEN`.",
-            rich_help_panel=_ACCESS,
-        ),
-    ] = None,
-    allow_edits: Annotated[
-        bool,
-        typer.Option(
-            help="Let everyone edit who can connect, at another address than this machine's own.",
-            rich_help_panel=_ACCESS,
-        ),
-    ] = False,
+    token_file: TokenFileOption = None,
+    allow_edits: AllowEditsOption = False,
     log_questions: Annotated[
         bool,
         typer.Option("--log-questions", help="Write questions to the log; else none of them is."),
@@ -74,33 +83,53 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     max_body_bytes, max_document_bytes.
     """
     _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
-    from realm.serving.app import create_app
+    from realm.serving.process import bind
+    from realm.serving.service import service_settings
+
+    access, can_edit = _access(host, token_file, is_open=allow_edits)
+    given = [a for a in assignments or () if a.startswith(_SECTION)]
+    settings = service_settings([a.removeprefix(_SECTION) for a in given])
+    settings = settings.model_copy(update={"can_edit": can_edit, "log_questions": log_questions})
+    with bind(host, port) as listener:  # before the model is loaded: a port in use is said at once
+        opened = open_existing(run, [a for a in assignments or () if a not in given])
+        _run(opened, listener, access, settings, drain_seconds)
+
+
+def _access(host: str, token_file: Path | None, *, is_open: bool) -> "tuple[Access, bool]":
+    """Who is let in, and whether anybody may edit."""
     from realm.serving.gate import LOOPBACK, Access
-    from realm.serving.opening import describe, open_corpus
-    from realm.serving.process import address_of, bind, log_to_standard_error, run_server
-    from realm.serving.service import Service, service_settings
     from realm.serving.tokens import read_tokens
 
     tokens = read_tokens(token_file, say) if token_file else None
     is_local = host in _LOOPBACK
     if tokens is None and not is_local:
         say(f"everyone who can reach {host} may read the corpus: give --token-file to change that")
-    can_edit = tokens.can_edit if tokens else is_local or allow_edits
-    given = [a for a in assignments or () if a.startswith(_SECTION)]
-    settings = service_settings([a.removeprefix(_SECTION) for a in given])
-    settings = settings.model_copy(update={"can_edit": can_edit, "log_questions": log_questions})
-    with bind(host, port) as listener:  # before the model is loaded: a port in use is said at once
-        opened = open_existing(run, [a for a in assignments or () if a not in given])
-        corpus = open_corpus(opened)
-        corpus.view()  # loads the model, so that the first question need not wait for it
-        service = Service(corpus, describe(opened, corpus), settings)
-        app = create_app(service, Access(tokens, LOOPBACK if is_local else ()))
-        log_to_standard_error()
+    can_edit = tokens.can_edit if tokens else is_local or is_open
+    return Access(tokens, LOOPBACK if is_local else ()), can_edit
 
-        def say_ready() -> None:
-            say(f"{run} is served at {address_of(listener)}")
 
-        run_server(app, listener, service, drain_seconds=drain_seconds, on_ready=say_ready)
+def _run(
+    run: "Run",
+    listener: socket,
+    access: "Access",
+    settings: "ServiceSettings",
+    drain_seconds: float,
+) -> None:
+    from realm.serving.app import create_app
+    from realm.serving.opening import describe, open_corpus
+    from realm.serving.process import address_of, log_to_standard_error, run_server
+    from realm.serving.service import Service
+
+    corpus = open_corpus(run)
+    corpus.view()  # loads the model, so that the first question need not wait for it
+    service = Service(corpus, describe(run, corpus), settings)
+    app = create_app(service, access)
+    log_to_standard_error()
+
+    def say_ready() -> None:
+        say(f"{run.path} is served at {address_of(listener)}")
+
+    run_server(app, listener, service, drain_seconds=drain_seconds, on_ready=say_ready)
 
 
 def mcp(run: RunOption, assignments: SetOption = None) -> None:

@@ -16,8 +16,8 @@ from realm.serving.gate import Access, Gate
 from realm.serving.metrics import CONTENT_TYPE
 from realm.serving.problems import ProblemError, busy
 from realm.serving.question_routes import question_routes
+from realm.serving.responses import Health, Info
 from realm.serving.results import Json
-from realm.serving.schema import Health, Info
 from realm.serving.service import Service
 
 PAGE = Path(__file__).parent / "static"
@@ -90,17 +90,20 @@ def _service_routes(service: Service) -> APIRouter:
             raise busy("the service is shutting down")
         return {"status": "ok"}
 
+    _add_metrics(router, service)
+    return router
+
+
+def _add_metrics(router: APIRouter, service: Service) -> None:
     text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
     @router.get(
         "/metrics", operation_id="metrics", summary="Counts for Prometheus",
-        response_class=Response, responses={**common, **described(401), 200: text},
+        response_class=Response, responses={**described(401, 408, 413, 421, 422), 200: text},
     )  # fmt: skip
     def metrics() -> Response:
         """Latency, batch sizes, queues, the snapshot's age, documents, abstentions, edits."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
-
-    return router
 
 
 def _add_page(app: FastAPI, page: Path) -> None:

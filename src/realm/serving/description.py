@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import Request
 
 from realm.serving.problems import MEDIA_TYPE, ProblemError
-from realm.serving.schema import problem_schema
+from realm.serving.responses import problem_schema
 
 DESCRIPTION = (
     "Answers to questions from a corpus that may be edited meanwhile, each with the passage that "

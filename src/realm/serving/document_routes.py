@@ -8,16 +8,9 @@ from realm.corpus.documents import Document
 from realm.errors import SourceError
 from realm.serving.description import no_parameters, problems
 from realm.serving.problems import ProblemError, about
+from realm.serving.responses import DocumentList, DocumentOut, EditResult
 from realm.serving.results import Json
-from realm.serving.schema import (
-    BulkRequest,
-    DocumentBody,
-    DocumentId,
-    DocumentList,
-    DocumentOut,
-    EditResult,
-    ListQuery,
-)
+from realm.serving.schema import BulkRequest, DocumentBody, DocumentId, ListQuery
 from realm.serving.service import Service
 
 IdOfPath = Annotated[

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from realm.errors import RealmError, ResourceError, SourceError
 from realm.serving.batching import DeadlineError, QueueFullError
-from realm.serving.schema import Problem
+from realm.serving.responses import Problem
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_SECONDS = 1

@@ -9,16 +9,14 @@ from fastapi import APIRouter, Depends, Request
 from realm.errors import SourceError
 from realm.serving.description import no_parameters, problems
 from realm.serving.problems import ClientGoneError, about
-from realm.serving.results import Asked, Json, Manner
-from realm.serving.schema import (
-    AnswerRequest,
+from realm.serving.responses import (
     AnswerResult,
     AnswerResults,
-    FillMaskRequest,
     FillMaskResult,
-    RetrieveRequest,
     RetrieveResults,
 )
+from realm.serving.results import Asked, Json, Manner
+from realm.serving.schema import AnswerRequest, FillMaskRequest, RetrieveRequest
 from realm.serving.service import Service
 
 Result = TypeVar("Result")
@@ -62,6 +60,11 @@ def question_routes(service: Service) -> APIRouter:
         snapshot = service.served.versions.snapshot
         return {"results": results, "snapshot": snapshot, "corpus_version": version}
 
+    _add_fill_mask(router, service)
+    return router
+
+
+def _add_fill_mask(router: APIRouter, service: Service) -> None:
     @router.post(
         "/fill-mask", operation_id="fill_mask", summary="Fill the gaps of a text",
         response_model=FillMaskResult, responses=problems(409),
@@ -78,8 +81,6 @@ def question_routes(service: Service) -> APIRouter:
             raise about(
                 "answer" if str(error).startswith("the answer") else "text", error
             ) from None
-
-    return router
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -1,14 +1,14 @@
-"""What may be sent to the service, and what does it promise to send back?
+"""What may be sent to the service?
 
 Nothing is computed here. Limits stand in the models, so that the published description has them.
 """
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from realm.serving.examples import ANSWER, DOCUMENT, FILLED, RETRIEVED
+from realm.serving.examples import DOCUMENT
 
 MAX_QUESTION_CHARACTERS = 2_000
 MAX_QUESTIONS = 64
@@ -42,9 +42,7 @@ QuestionText = Annotated[
 DocumentId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS), Clean]
 DocumentTitle = Annotated[str, Field(max_length=MAX_TITLE_CHARACTERS), Clean]
 DocumentText = Annotated[str, Field(min_length=1, pattern=r"\S"), Clean, Worded]
-Probability = Annotated[float, Field(ge=0, le=1.0001)]  # sums of many may be a rounding above
 Offset = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
 TopK = Annotated[int, Field(ge=1, le=MAX_K)]
 
 
@@ -52,15 +50,6 @@ class Received(BaseModel):
     """A request's body: unknown keys are refused, strings are not taken for numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Sent(BaseModel):
-    """A response's body: exactly these keys."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-# -- requests -----------------------------------------------------------------------------
 
 
 class AnswerRequest(Received):
@@ -166,209 +155,3 @@ class ListQuery(BaseModel):
         default="", description="The `next` of the page before."
     )
     limit: Annotated[int, Field(ge=1, le=1_000)] = Field(default=50, description="Most documents.")
-
-
-# -- responses ----------------------------------------------------------------------------
-
-
-class Evidence(Sent):
-    """A passage that was read, and where in it the answer stands (characters of its text)."""
-
-    passage_id: int
-    title: str
-    text: str
-    answer_start: Offset
-    answer_end: Offset
-    retrieval_probability: Probability
-
-
-class AnswerOut(Sent):
-    """One answer; `start` and `end` are characters of the document."""
-
-    text: str
-    probability: Probability
-    document_id: str
-    start: Offset
-    end: Offset
-    passage: Evidence
-
-
-class CandidateOut(Sent):
-    """What a passage that was read makes of the first answer; the null passage has no ids."""
-
-    passage_id: int | None
-    document_id: str | None
-    title: str
-    text: str
-    retrieval_probability: Probability = Field(description="p(z|x) over those that were read.")
-    reading_probability: Probability = Field(description="p(y|z,x), given this passage alone.")
-    answer_start: Offset | None
-    answer_end: Offset | None
-
-
-class AnswerResult(Sent):
-    """The answers to one question, best first."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [ANSWER]})
-
-    question: str
-    answers: list[AnswerOut]
-    null_probability: Probability = Field(description="That no passage that was read answers.")
-    abstained: bool = Field(description="The answers are what comes nearest, no more.")
-    model: str
-    snapshot: str
-    corpus_version: str
-    candidates: list[CandidateOut] = Field(
-        default=[], description="Where asked for: best first, the null passage last."
-    )
-
-
-class AnswerResults(Sent):
-    """The answers to several questions, in their order."""
-
-    results: list[AnswerResult]
-
-
-class PassageOut(Sent):
-    """A passage; `start` and `end` are characters of its document."""
-
-    passage_id: int
-    document_id: str
-    title: str
-    text: str
-    score: float
-    start: Offset
-    end: Offset
-
-
-class Retrieved(Sent):
-    """The best passages of one query, best first."""
-
-    query: str
-    passages: list[PassageOut]
-
-
-class RetrieveResults(Sent):
-    """The best passages of all queries, in their order."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [RETRIEVED]})
-
-    results: list[Retrieved]
-    snapshot: str
-    corpus_version: str
-
-
-class FillingOut(Sent):
-    """Words for the gaps."""
-
-    text: str
-    probability: Probability
-    probability_without_retrieval: Probability
-
-
-class MaskCandidateOut(Sent):
-    """What one passage makes of a filling; the null passage has no ids."""
-
-    passage_id: int | None
-    document_id: str | None
-    title: str
-    text: str
-    retrieval_probability: Probability
-    answer_probability: Probability
-    retrieval_utility: float
-
-
-class FillMaskResult(Sent):
-    """The filling that was looked into, what each candidate makes of it, and other fillings."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [FILLED]})
-
-    query: str
-    answer: FillingOut
-    retrieval_utility: float
-    candidates: list[MaskCandidateOut]
-    fillings: list[FillingOut]
-    fillings_without_retrieval: list[FillingOut]
-
-
-class Summary(Sent):
-    """A document in a list."""
-
-    id: str
-    title: str
-    num_passages: Count
-    origin: Literal["base", "edited"]
-
-
-class DocumentList(Sent):
-    """A page of documents; `next` is where the page after it begins, null on the last one."""
-
-    documents: list[Summary]
-    next: str | None
-
-
-class DocumentOut(Summary):
-    """A document with its text, as it was given."""
-
-    text: str
-
-
-class EditOut(Sent):
-    """What became of one document."""
-
-    id: str
-    action: Literal["added", "replaced", "removed"]
-    num_passages: Count
-
-
-class EditResult(Sent):
-    """What was done; on disk when this is sent."""
-
-    edits: list[EditOut]
-    corpus_version: str
-
-
-class Abilities(Sent):
-    """What the run that is served can do."""
-
-    answer: bool
-    retrieve: bool
-    fill_mask: bool
-    edit: bool
-
-
-class Info(Sent):
-    """What is served."""
-
-    name: str
-    model: str
-    snapshot: str
-    snapshot_age_seconds: Annotated[float, Field(ge=0)]
-    corpus_version: str
-    num_documents: Count
-    num_passages: Count
-    can: Abilities
-    examples: list[str]
-
-
-class Health(Sent):
-    """Whether the service lives, or takes requests."""
-
-    status: Literal["ok"]
-
-
-class Problem(BaseModel):
-    """What went wrong (RFC 9457); `field` names what in the request it was."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    field: str | None = None
-
-
-def problem_schema() -> dict[str, Any]:
-    """The JSON schema of a problem; `field` is left out where there is none."""
-    schema = Problem.model_json_schema()
-    schema["properties"]["field"] = {"title": "Field", "type": "string"}
-    return schema
