@@ -23,6 +23,7 @@ from realm.serving.gate import Access
 from realm.serving.opening import describe, open_corpus
 from realm.serving.results import versions_of
 from realm.serving.service import Service, service_settings
+from realm.serving.suggestions import example_gaps
 from realm.serving.tokens import read_tokens
 from realm.stages import Run
 
@@ -112,6 +113,21 @@ def test_a_run_that_was_not_fine_tuned(
     assert "`realm finetune --run" in served.missing["answer"]
     assert served.examples[:2] == ("What is Ida Renquist?", "What is Lomvar Bridge?")
     assert served.versions.model.startswith("pretrain:")
+
+
+def test_gaps_to_try_are_sentences_of_the_corpus(
+    tmp_path: Path, corpus_source: Path, trunk_folder: Path
+) -> None:
+    run = make_run(tmp_path / "run", corpus_source, trunk_folder, names=("pretrain",))
+    assert example_gaps(run) == ()
+    run.spans()
+    gaps, store = example_gaps(run), run.corpus()
+    texts = [store.text(row) for row in range(len(store))]
+    assert 0 < len(gaps) <= 4
+    for gap in gaps:
+        before, after = gap.split("[MASK]")
+        assert before
+        assert any(before in text and after in text and gap not in text for text in texts)
 
 
 def test_a_port_in_use_is_said_before_anything_is_loaded(

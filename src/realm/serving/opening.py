@@ -1,16 +1,10 @@
 """What of a run is served, and what can it not do?"""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from pathlib import Path
-
 import torch
 
 from realm.artifact import MANIFEST, is_finished, read_manifest
-from realm.errors import ArtifactError, RealmError
+from realm.errors import ArtifactError
 from realm.evaluation.fill_mask import MaskFiller
-from realm.examples.question import read_questions
-from realm.experiment import expand
 from realm.living.corpus import LivingCorpus
 from realm.models.checkpoint import Model, load_model
 from realm.models.precision import default_device
@@ -18,11 +12,8 @@ from realm.run_folder import IMPORT
 from realm.serving.ports import Corpus, View
 from realm.serving.results import versions_of
 from realm.serving.service import Served
+from realm.serving.suggestions import example_gaps, example_questions
 from realm.stages import Run
-
-_NUM_EXAMPLES = 4
-_LONGEST_EXAMPLE = 120  # characters; longer ones make poor buttons
-_LARGEST_FILE = 32_000_000  # bytes; a greater question file is not read for four examples
 
 
 def open_corpus(run: Run) -> Corpus:
@@ -42,7 +33,10 @@ def describe(run: Run, corpus: Corpus) -> Served:
         name=run.path.resolve().name,
         versions=versions_of(run, name),
         snapshot_made=(run.snapshot(name).path / MANIFEST).stat().st_mtime,
-        examples=tuple(_examples(run, corpus)),
+        examples=(
+            *example_questions(run, corpus),
+            *(() if "fill_mask" in missing else example_gaps(run)),
+        ),
         missing=missing,
         mask_filler=RunMaskFiller(run),
     )
@@ -92,25 +86,3 @@ def _no_filling(run: Run) -> str:
     except ArtifactError as error:
         return str(error)
     return ""
-
-
-def _examples(run: Run, corpus: Corpus) -> Sequence[str]:
-    """Questions to try: of the run's own question files, or else about a few titles."""
-    for source in (*run.experiment.dev_questions, *run.experiment.train_questions):
-        if found := list(islice(_short_questions(Path(expand(source))), _NUM_EXAMPLES)):
-            return found
-    titles = (document.title for document in corpus.list(limit=10 * _NUM_EXAMPLES))
-    return [f"What is {title}?" for title in islice(filter(None, titles), _NUM_EXAMPLES)]
-
-
-def _short_questions(file: Path) -> Iterator[str]:
-    try:
-        if file.stat().st_size > _LARGEST_FILE:
-            return
-        questions = [question.question for question in read_questions(file)]
-    except (OSError, RealmError):  # the run may have moved to a machine without them
-        return
-    # Neighbours are often about one article: take them from all over the file.
-    short = [question for question in questions if len(question) <= _LONGEST_EXAMPLE]
-    step = max(1, len(short) // _NUM_EXAMPLES)
-    yield from short[step // 2 :: step]
