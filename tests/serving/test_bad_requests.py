@@ -182,6 +182,8 @@ def test_of_many_documents_one_bad_one_keeps_all_out(
         ({"id": "bad", "text": " "}, "documents.1.text"),
         ({"id": "", "text": "a"}, "documents.1.id"),
         ({"text": "a"}, "documents.1.id"),
+        ({"id": "..", "text": "a"}, "documents.1.id"),
+        ({"id": "a/./b", "text": "a"}, "documents.1.id"),
         (good, "documents"),
     ):
         check(client.post("/v1/documents", json={"documents": [good, bad]}), 422, field)

@@ -34,12 +34,20 @@ def _refuse_blank(text: str) -> str:
     return text
 
 
+def _refuse_dots(document_id: str) -> str:
+    """Browsers and other clients would leave such parts out of the address."""
+    if {".", ".."} & set(document_id.split("/")):
+        raise ValueError("has the part . or .. between slashes, which no address can have")
+    return document_id
+
+
 Clean = AfterValidator(_refuse_controls)
+Reachable = AfterValidator(_refuse_dots)
 Worded = AfterValidator(_refuse_blank)
 QuestionText = Annotated[
     str, Field(min_length=1, max_length=MAX_QUESTION_CHARACTERS, pattern=r"\S"), Worded
 ]
-DocumentId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS), Clean]
+DocumentId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS), Clean, Reachable]
 DocumentTitle = Annotated[str, Field(max_length=MAX_TITLE_CHARACTERS), Clean]
 DocumentText = Annotated[str, Field(min_length=1, pattern=r"\S"), Clean, Worded]
 Offset = Annotated[int, Field(ge=0)]
@@ -151,7 +159,7 @@ class ListQuery(BaseModel):
     text: Annotated[str, Field(max_length=MAX_TITLE_CHARACTERS), Clean] = Field(
         default="", description="Words that the title or the id holds."
     )
-    after: Annotated[str, Field(max_length=MAX_ID_CHARACTERS), Clean] = Field(
+    after: Annotated[str, Field(max_length=MAX_ID_CHARACTERS), Clean, Reachable] = Field(
         default="", description="The `next` of the page before."
     )
     limit: Annotated[int, Field(ge=1, le=1_000)] = Field(default=50, description="Most documents.")
