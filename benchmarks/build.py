@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,10 +48,10 @@ def measure(bench: Bench) -> None:
             trunk, passages = str(locate_trunk(bench.trunk)), str(world.passages())
             for peer, precision in ((_PEER, "float32"), (_TUNED, "bfloat16")):
                 command = [str(python), str(_WORKER), trunk, passages, precision, f"{name}/index"]
-                commands[peer] = lambda command=command: command  # type: ignore[misc]
+                commands[peer] = partial(list, command)
         peaks: dict[str, list[float]] = {side: [] for side in commands}
         sides = {
-            side: lambda make=make, seen=peaks[side]: _run(bench, make(), seen)  # type: ignore[misc]
+            side: lambda make=make, seen=peaks[side]: _run(bench, make(), seen)
             for side, make in commands.items()
         }
         samples = by_turns(sides, bench.repeats, warm_ups=0)  # every process is a fresh one

@@ -97,7 +97,7 @@ def step_growth(bench: Bench, model: Model, world: World, axis: str) -> Growth:
         objective = RealmObjective(model, world.store, masker, settings, seed=0)
         objective.index = ExactIndex(world.snapshot.embeddings)
         per_second = steps_side(objective, batch, _STEPS[bench.size])
-        sides.append(lambda side=per_second, batch=batch: [batch / v for v in side()])  # type: ignore[misc]
+        sides.append(lambda side=per_second, batch=batch: [batch / v for v in side()])
     return Growth(f"pre-training step, {axis}", "s", numbers, sides)
 
 

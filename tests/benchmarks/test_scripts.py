@@ -23,7 +23,7 @@ def run_script(name: str, trunk: Path, cache: Path) -> Report:
     module = importlib.import_module(name)
     options = ["--size", "tiny", "--without-peers", "--threads", str(torch.get_num_threads())]
     folders = ["--trunk", str(trunk), "--cache", str(cache)]
-    return run(module.measure, module.__doc__, options + folders)
+    return run(module.measure, str(module.__doc__), options + folders)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -83,7 +83,8 @@ def rounding_error(
     queries: Float[Tensor, "queries dim"], longest_row: float
 ) -> Float[Tensor, " queries"]:
     """How far scores of vectors rounded to bfloat16 may be from the true ones."""
-    return _ERROR * longest_row * queries.norm(dim=-1)
+    lengths: Tensor = queries.norm(dim=-1)
+    return _ERROR * longest_row * lengths
 
 
 def longest(rows: Float[Tensor, "rows dim"]) -> float:
