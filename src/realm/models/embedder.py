@@ -177,12 +177,16 @@ def start_projection_from_principal_components(
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Dropout off and no gradients inside the block; the training mode comes back after it."""
     was_training = module.training
-    module.eval()
+    # Turning every part of a model over takes a millisecond: an answer does without.
+    is_to_turn = any(part.training for part in module.modules())
+    if is_to_turn:
+        module.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        module.train(was_training)
+        if is_to_turn:
+            module.train(was_training)
 
 
 def _in_length_batches(
