@@ -51,8 +51,7 @@ def test_the_same_rows_in_the_same_order(
     embeddings = torch.from_numpy(random.integers(-2, 3, (num_rows, 4))).half()
     queries = torch.from_numpy(random.integers(-2, 3, (5, 4))).float()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact, "_SCORES", 0)
-        patch.setattr(exact, "_CHUNK", 4 * 64 if is_chunked else 1_000_000)
+        patch.setattr(exact, "_SCORES", len(queries) * (4 * 64 if is_chunked else 1_000_000))
         by_rounding = search(embeddings, queries, k, is_rounded=True)
         whole = search(embeddings, queries, k, is_rounded=False)
     assert torch.equal(by_rounding.rows, whole.rows)

@@ -27,8 +27,8 @@ def some_vectors(seed: int, count: int, width: int = 4) -> np.ndarray:
 def test_the_best_rows_are_those_of_numpy(seed: int, count: int, k: int, chunk: int) -> None:
     embeddings, queries = some_vectors(seed, count), some_vectors(seed + 1, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact, "_CHUNK", chunk)
-        patch.setattr(exact, "_SCORES", 0)
+        patch.setattr(exact, "_SCORES", 2 * chunk)
+        patch.setattr(exact, "_QUERIES", 2)  # of three
         found = ExactIndex(torch.from_numpy(embeddings)).search(torch.from_numpy(queries), k)
     scores, rows = by_numpy(embeddings, queries, k)
     assert found.rows.tolist() == rows.tolist()

@@ -17,8 +17,8 @@ from realm.index.blocks import (
     score_blocks,
 )
 
-_CHUNK = 65_536  # rows whose scores are kept at a time, at least
-_SCORES = 1 << 24  # scores kept at a time where queries are few: bounds memory at 64 MB
+_QUERIES = 256  # searched together
+_SCORES = 1 << 25  # kept at a time: bounds memory at 128 MB, whatever the corpus and the queries
 _PAIRS = 16_384  # scored one by one at a time
 _MANY_QUERIES = 16  # from here on multiplying takes longer than reading the rows
 
@@ -42,8 +42,12 @@ class ExactIndex:
 
     def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
         """The `k` best rows, or all where there are fewer."""
-        queries = queries.detach().float()
-        parts, size = [], max(_CHUNK, _SCORES // max(1, len(queries)))
+        groups = [self._search(group, k) for group in queries.detach().float().split(_QUERIES)]
+        rows = torch.cat([group.rows for group in groups])
+        return Found(torch.cat([group.scores for group in groups]), rows)
+
+    def _search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
+        parts, size = [], max(1, _SCORES // max(1, len(queries)))
         floor = queries.new_full((len(queries),), -torch.inf)
         for begin in range(0, len(self), size):
             rows = self.embeddings[begin : begin + size]
