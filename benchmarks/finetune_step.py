@@ -11,10 +11,9 @@ from tempfile import TemporaryDirectory
 from harness import OURS, Bench, by_turns, run
 from peer import open_peer
 from port_answering import load_port, plain
-from realm.models.precision import choose_precision, precision_name
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
 from steps import steps_side
-from world import Extent, open_world, questions
+from world import Extent, open_world, precision_of, questions
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "20000"}
 _STEPS = {"tiny": 1, "reduced": 4, "full": 10}
@@ -34,7 +33,7 @@ def measure(bench: Bench) -> None:
     learned = questions(extent, 256)
     objective = OpenQaObjective(model, world.store, world.snapshot, learned, settings, seed=0)
     sides = {OURS: steps_side(objective, settings.batch_size, _STEPS[bench.size])}
-    quicker = precision_name(choose_precision("auto"))
+    quicker = precision_of(model)
     tuned = f"RealmForOpenQA, {quicker}, no dropout, {retrieved} passages"
     beam = min(_RETRIEVED_BY_PORT, number)
     documented = f"RealmForOpenQA, fp32, {beam:,} passages"

@@ -22,12 +22,11 @@ from realm.index.exact import ExactIndex
 from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import load_model
 from realm.models.embedder import evaluating
-from realm.models.precision import choose_precision, default_device
 from realm.pretraining.objective import embed_masked
 from realm.pretraining.run import Pretraining, PretrainSettings
 from realm.training.loop import Scalars
 from realm.training.state import latest_checkpoint, steps_in
-from world import Extent, World, open_world
+from world import Extent, World, at_work, open_world
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "20000"}
 _STEPS = {"tiny": 8, "reduced": 24, "full": 200}
@@ -137,7 +136,7 @@ def share_still_found(folder: Path, world: World) -> list[float]:
     checkpoint = latest_checkpoint(folder)
     if not steps or checkpoint is None:
         return []
-    model = load_model(checkpoint).to(default_device(), choose_precision("auto"))
+    model = at_work(load_model(checkpoint))
     stale = Snapshot.open(folder / "snapshots" / f"step-{steps[-1]:09d}", world.store)
     fresh = ExactIndex(torch.cat(list(embed_corpus(model, world.store))).half())
     settings = MaskSettings()

@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from harness import Bench
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
@@ -50,9 +52,8 @@ class World:
         return self.run.corpus()
 
     def model(self) -> Model:
-        """The model as the run starts with it, in the precision that is quicker here."""
-        model = load_model(self.run.checkpoint("start"))
-        return model.to(default_device(), choose_precision("auto"))
+        """The model as the run starts with it, ready to compute."""
+        return at_work(load_model(self.run.checkpoint("start")))
 
     def passages(self) -> Path:
         """A file of title and text of every passage, one JSON line each, for the peers."""
@@ -70,6 +71,17 @@ def open_world(bench: Bench, extent: Extent) -> World:
     run.spans()
     run.start()
     return World(run, run.snapshot("start"))
+
+
+def at_work(model: Model) -> Model:
+    """The model in the precision that is quicker on this machine."""
+    return model.to(default_device(), choose_precision("auto"))
+
+
+def precision_of(model: Model) -> str:
+    """The precision that a model was given, by which its peers are tuned."""
+    dtype = next(model.reader.parameters()).dtype
+    return "bf16" if dtype == torch.bfloat16 else "fp32"
 
 
 def experiment_for(bench: Bench, extent: Extent) -> Experiment:
