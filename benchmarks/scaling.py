@@ -110,7 +110,7 @@ def add_corpus_growth(bench: Bench, model: Model, worlds: Sequence[World]) -> No
             number = len(world.store)
             peaks[number] = []
             sides[str(number)] = embedding_side(model, world, Path(name), peaks[number])
-        samples = by_turns(sides, bench.repeats)
+        samples = by_turns(sides, 1 if bench.size == "reduced" else bench.repeats, warm_ups=0)
     add_rows(bench, "embedding, passages", "s", {int(k): v for k, v in samples.items()})
     add_rows(bench, "peak memory of embedding, passages", "MB", peaks)
 

@@ -25,6 +25,9 @@ def main() -> None:
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors.float().numpy())
     faiss.write_index(flat, index)
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    print(int(kilobytes) * 1024 / 1e6)
 
 
 if __name__ == "__main__":
