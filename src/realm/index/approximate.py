@@ -40,9 +40,10 @@ class ApproximateIndex:
         )
         self._index.train(vectors)
         self._index.add(vectors)
-        self._index.nprobe = min(probes, cells)
+        self.probes = probes
+        """Cells that a search looks into."""
         self._num_found = len(vectors)
-        self._parameters: Any = None
+        self._selector: Any = None
 
     def __len__(self) -> int:
         return self._num_found
@@ -54,13 +55,16 @@ class ApproximateIndex:
         is_found[rows] = False
         index = copy.copy(self)
         index._num_found = int(is_found.sum())
-        selector = faiss.IDSelectorBitmap(np.packbits(is_found, bitorder="little"))
-        index._parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self._index.nprobe)
+        index._selector = faiss.IDSelectorBitmap(np.packbits(is_found, bitorder="little"))
         return index
 
     def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
         """The `k` best rows that were found; a missing one has row -1 and score -inf."""
         vectors = np.ascontiguousarray(queries.detach().float().cpu().numpy())
-        scores, rows = self._index.search(vectors, min(k, len(self)), params=self._parameters)
+        faiss: Any = import_module("faiss")  # its wrappers take more than their stubs say
+        parameters = faiss.SearchParametersIVF(
+            sel=self._selector, nprobe=min(self.probes, self._index.nlist)
+        )
+        scores, rows = self._index.search(vectors, min(k, len(self)), params=parameters)
         found = torch.from_numpy(scores), torch.from_numpy(rows)
         return Found(found[0].masked_fill(found[1] < 0, -torch.inf), found[1])

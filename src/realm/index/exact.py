@@ -1,6 +1,8 @@
 """Which passages have the greatest inner product with a query? Exactly, by looking at all."""
 
+import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -8,7 +10,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_CHUNK = 65_536  # rows widened to single precision at a time: bounds memory whatever the corpus
+from realm.index.blocks import (
+    BLOCK,
+    Contenders,
+    contenders,
+    is_quicker_rounded,
+    longest,
+    rounding_error,
+    score_blocks,
+)
+
+_QUERIES = 256  # searched together
+_SCORES = 1 << 25  # kept at a time: bounds memory at 128 MB, whatever the corpus and the queries
+_PAIRS = 16_384  # scored one by one at a time
+_MANY_QUERIES = 16  # from here on multiplying takes longer than reading the rows
 
 
 @dataclass(frozen=True)
@@ -34,36 +49,76 @@ class ExactIndex:
 
     def __init__(self, embeddings: Float[Tensor, "passages dim"]) -> None:
         self.embeddings = embeddings
-        self._num_found = int(embeddings.shape[0])
-        self._hidden_by_chunk: list[Tensor] = []
+        self._hidden = np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
-        return self._num_found
+        return int(self.embeddings.shape[0]) - len(self._hidden)
 
     def without(self, rows: np.ndarray) -> "ExactIndex":
         """The same index in which these rows, in ascending order, are never found."""
-        index = ExactIndex(self.embeddings)
-        begins = np.arange(0, len(self.embeddings), _CHUNK)
-        pieces = np.split(rows, np.searchsorted(rows, begins[1:]))
-        index._hidden_by_chunk = [
-            torch.from_numpy(piece - begin) for piece, begin in zip(pieces, begins, strict=False)
-        ]
-        index._num_found -= len(rows)
+        _ = self._longest  # looked for once, for this index and all that are made of it
+        index = copy.copy(self)
+        index._hidden = rows.astype(np.int64)
         return index
 
     def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
         """The `k` best rows, or all where there are fewer."""
-        queries = queries.detach().float()
-        parts = []
-        for number, begin in enumerate(range(0, len(self.embeddings), _CHUNK)):
-            chunk = self.embeddings[begin : begin + _CHUNK].float()
-            scores = queries @ chunk.T
-            if self._hidden_by_chunk:
-                # Hidden rows fall behind all others, so that none takes a place among the best.
-                scores.index_fill_(1, self._hidden_by_chunk[number], -torch.inf)
-            scores, rows = _first_of_the_best(scores, min(k, len(chunk)))
-            parts.append(Found(scores, rows + begin))
+        groups = [self._search(group, k) for group in queries.detach().float().split(_QUERIES)]
+        rows = torch.cat([group.rows for group in groups])
+        return Found(torch.cat([group.scores for group in groups]), rows)
+
+    def _search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
+        parts, size = [], max(1, _SCORES // max(1, len(queries)))
+        floor = queries.new_full((len(queries),), -torch.inf)
+        for begin in range(0, len(self.embeddings), size):
+            rows = self.embeddings[begin : begin + size]
+            found = self._best(
+                queries, rows, self._hidden_from(begin, size), floor, min(k, len(rows))
+            )
+            parts.append(Found(found.scores, found.rows + begin))
+            if found.scores.shape[1] == k:
+                floor = torch.maximum(floor, found.scores[:, -1])
         return merge(parts, min(k, len(self)))
+
+    def _hidden_from(self, begin: int, size: int) -> Int[Tensor, " hidden"]:
+        """Which of so many rows are never found, counted from `begin`."""
+        first, last = np.searchsorted(self._hidden, [begin, begin + size])
+        hidden = torch.from_numpy(self._hidden[first:last] - begin)
+        return hidden.to(self.embeddings.device)
+
+    def _best(
+        self,
+        queries: Float[Tensor, "queries dim"],
+        rows: Float[Tensor, "rows dim"],
+        hidden: Int[Tensor, " hidden"],
+        floor: Float[Tensor, " queries"],
+        k: int,
+    ) -> Found:
+        """The best of some rows; what is below the floor may be left out, as -inf."""
+        if len(rows) > k * BLOCK:
+            error = self._rounding_error(queries, rows)
+            dtype = torch.float32 if error is None else torch.bfloat16
+            chosen = contenders(
+                score_blocks(queries, rows, dtype, hidden), floor,
+                torch.zeros_like(floor) if error is None else error, k,
+            )  # fmt: skip
+            if chosen is not None:
+                scores = chosen.scores if error is None else _scores(queries, rows, chosen)
+                return _best_of(chosen, scores, len(queries), k)
+        blocks = score_blocks(queries, rows, torch.float32, hidden)
+        return _first_of_the_best(blocks.scores[: len(rows)].T.contiguous(), k)
+
+    def _rounding_error(self, queries: Tensor, rows: Tensor) -> Float[Tensor, " queries"] | None:
+        """How far rounded scores may be off, where it pays to round before choosing."""
+        is_half, is_worth_it = rows.dtype == torch.float16, len(queries) >= _MANY_QUERIES
+        if not (is_half and is_worth_it and is_quicker_rounded(rows.device)):
+            return None
+        error = rounding_error(queries, self._longest)
+        return error if error.isfinite().all() else None
+
+    @cached_property
+    def _longest(self) -> float:
+        return longest(self.embeddings)
 
 
 def merge(parts: list[Found], k: int) -> Found:
@@ -76,9 +131,29 @@ def merge(parts: list[Found], k: int) -> Found:
     return Found(scores.gather(-1, by_score), rows.gather(-1, by_score))
 
 
-def _first_of_the_best(
-    scores: Float[Tensor, "queries rows"], k: int
-) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
+def _scores(
+    queries: Float[Tensor, "queries dim"], rows: Float[Tensor, "rows dim"], chosen: Contenders
+) -> Float[Tensor, " pairs"]:
+    """Inner products of chosen pairs in single precision."""
+    pieces = zip(chosen.queries.split(_PAIRS), chosen.rows.split(_PAIRS), strict=True)
+    return torch.cat([(queries[q] * rows[r].float()).sum(dim=-1) for q, r in pieces])
+
+
+def _best_of(
+    chosen: Contenders, scores: Float[Tensor, " pairs"], num_queries: int, k: int
+) -> Found:
+    """The `k` best of chosen pairs, -inf where a query has fewer."""
+    query = chosen.queries
+    counts = query.bincount(minlength=num_queries)
+    place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
+    shape = (num_queries, max(k, int(counts.max())))
+    padded = scores.new_full(shape, -torch.inf).index_put((query, place), scores)
+    rows = query.new_zeros(shape).index_put((query, place), chosen.rows)
+    best = _first_of_the_best(padded, k)
+    return Found(best.scores, rows.gather(1, best.rows))
+
+
+def _first_of_the_best(scores: Float[Tensor, "queries rows"], k: int) -> Found:
     """Like `topk`, which takes any of equal scores at the edge; here the first rows win.
 
     Copies of a passage have equal scores, so ties are common in real corpora.
@@ -88,4 +163,4 @@ def _first_of_the_best(
     if is_contested.any():
         best = scores[is_contested].sort(dim=-1, descending=True, stable=True)
         values[is_contested], rows[is_contested] = best.values[:, :k], best.indices[:, :k]
-    return values, rows
+    return Found(values, rows)
