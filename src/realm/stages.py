@@ -30,7 +30,6 @@ from realm.models.checkpoint import (
     save_checkpoint,
 )
 from realm.models.embedder import start_projection_from_principal_components
-from realm.models.precision import choose_precision, default_device
 from realm.openqa.answerer import Answerer, open_answerer
 from realm.openqa.finetune import select_questions
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
@@ -236,7 +235,7 @@ class Run(DataRun):
         return open_answerer(
             self.checkpoint(name), self.corpus(), self.snapshot(name),
             settings=settings, index_settings=self.experiment.index, lexical=lexical,
-            precision=self.experiment.precision,
+            compute=self.experiment,
         )  # fmt: skip
 
     def _answering(self, name: str) -> tuple[OpenQaSettings, LexicalIndex | None]:
@@ -268,7 +267,7 @@ class Run(DataRun):
         return load_model(self.checkpoint(self.resolved(name)))
 
     def _at_work(self, model: Model) -> Model:
-        return model.to(default_device(), choose_precision(self.experiment.precision))
+        return model.compute_with(model.choose_compute(self.experiment, "forward"))
 
     def _inputs(self, checkpoint: Path, *settings: Settings) -> dict[str, str]:
         return {
