@@ -92,6 +92,26 @@ def layer_rate(
         return batch * length / best_seconds(forward)
 
 
+def layer_kept_bytes(shape: Shape, precision: str, attention: str, *, length: int) -> float:
+    """Bytes that the backward pass of one layer needs of each wordpiece, weights left out."""
+    layer = _layer(shape, attention).to(default_device(), DTYPES[precision])
+    weights = {weight.untyped_storage().data_ptr() for weight in layer.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    inputs = _noise(2, length, shape.width).to(default_device(), DTYPES[precision])
+    mask = torch.ones(2, length, dtype=torch.long, device=inputs.device)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        # What it returns holds the graph, so that no storage goes and lends its place to another.
+        _ = layer(inputs_embeds=inputs.requires_grad_(), attention_mask=mask)
+    return sum(kept.values()) / (2 * length)
+
+
 def thread_rates(shape: Shape, precision: str) -> dict[int, float]:
     """The rate of a product by number of threads: all, and less as long as fewer are better.
 
