@@ -16,19 +16,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "realm"
 STAGES = [
     *("errors", "artifact", "config", "metric_log", "progress", "stopwatch", "machine"),
     *("corpus", "spans", "examples", "models", "index", "retrieval", "training", "pretraining"),
-    *(
-        "openqa",
-        "evaluation",
-        "serving",
-        "rates",
-        "experiment",
-        "workload",
-        "costs",
-        "plan",
-        "run_folder",
-        "data_stages",
-        "stages",
-    ),
+    *("openqa", "evaluation", "serving", "experiment", "run_folder", "data_stages", "stages"),
+    *("rates", "workload", "costs", "plan"),
     *("scoring", "swap", "importing", "exporting", "demo", "cli"),
 ]
 BANNED_NAMES = {"utils", "common", "base", "core", "misc", "helpers", "types", "tools"}

@@ -6,10 +6,11 @@ how often that fits into the whole. What cannot be looked at is assumed, and sai
 
 import bz2
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -23,6 +24,11 @@ from realm.models.trunk import DEFAULT_TRUNK, find_trunk, locate_trunk, read_tok
 
 _SAMPLE_BYTES = 1 << 20  # of each source, as it lies on the disk
 _LINES, _PAGES = (".jsonl", ".csv", ".tsv", ".txt", ".md", ".markdown"), ".xml"
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    ".gz": lambda: zlib.decompressobj(wbits=31),
+    ".bz2": bz2.BZ2Decompressor,
+    ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
+}
 _UNKNOWN_PASSAGES = 1_000_000
 _FILL = 0.8  # of a passage's room, where no text can be looked at: whole sentences leave some
 _SENTENCE_TOKENS, _QUESTION_TOKENS = 28, 12
@@ -148,7 +154,7 @@ def _beginning(file: Path, folder: Path) -> tuple[Path, float]:
         packed = stream.read(_SAMPLE_BYTES)
     share = len(packed) / max(1, file.stat().st_size)
     suffix = file.suffix.lower()
-    stem = Path(file.stem) if suffix in (".gz", ".bz2", ".zst") else file
+    stem = Path(file.stem) if suffix in _DECOMPRESSORS else file
     text = _unpack(packed, suffix)
     if share == 1.0 or stem.suffix not in (*_LINES, _PAGES):
         return file, 1.0  # it is read whole: small, or of a kind that cannot be cut
@@ -156,21 +162,23 @@ def _beginning(file: Path, folder: Path) -> tuple[Path, float]:
     if stem.suffix == _PAGES:
         end, closing = b"</page>", b"</mediawiki>"
     whole = text[: text.rfind(end) + len(end)]
+    if end not in whole:
+        return file, 1.0  # the first document is longer than the sample
     beginning = folder / stem.name
     beginning.write_bytes(whole + closing)
     return beginning, share * len(whole) / len(text)
 
 
 def _unpack(packed: bytes, suffix: str) -> bytes:
-    """What the beginning of a compressed file stands for."""
-    match suffix:
-        case ".gz":
-            return zlib.decompressobj(wbits=31).decompress(packed)
-        case ".bz2":
-            return bz2.BZ2Decompressor().decompress(packed)
-        case ".zst":
-            return zstandard.ZstdDecompressor().decompressobj().decompress(packed)
-    return packed
+    """What the beginning of a compressed file stands for; it may have several parts."""
+    if suffix not in _DECOMPRESSORS:
+        return packed
+    text = b""
+    while packed:
+        decompressor = _DECOMPRESSORS[suffix]()
+        text += decompressor.decompress(packed)
+        packed = decompressor.unused_data
+    return text
 
 
 def _questions(

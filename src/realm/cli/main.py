@@ -16,6 +16,7 @@ from realm.cli import (
     demo_command,
     evaluate_commands,
     info_commands,
+    plan_command,
     questions_command,
     released_commands,
     run_commands,
@@ -64,6 +65,7 @@ app.add_typer(evaluate_commands.app, name="evaluate")
 ask_command.add_to(app)
 analysis_commands.add_to(app)
 info_commands.add_to(app)
+plan_command.add_to(app)
 questions_command.add_to(app)
 demo_command.add_to(app)
 released_commands.add_to(app)
