@@ -2,7 +2,9 @@
 PYTHON ?= python3
 INSTALLED := .venv/.installed
 
-.PHONY: test demo format clean
+BENCHMARKS := encode train_step finetune_step answer search build refresh scaling
+
+.PHONY: test demo format clean bench bench-full
 
 test: $(INSTALLED)
 	scripts/check
@@ -14,9 +16,21 @@ format: $(INSTALLED)
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
+# Under half an hour on two idle cores, without the first call's downloads; needs REALM_DATA.
+bench: $(INSTALLED)
+	set -e; for name in $(BENCHMARKS); do \
+	  .venv/bin/python benchmarks/$$name.py --size reduced --json .benchmarks/reduced/$$name.json; \
+	done
+
+# Hours: the whole corpus is embedded first. Started again it goes on with what was made.
+bench-full: $(INSTALLED)
+	set -e; for name in $(BENCHMARKS); do \
+	  .venv/bin/python benchmarks/$$name.py --size full --json .benchmarks/full/$$name.json; \
+	done
+
 clean:
-	rm -rf .venv dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv .peers .benchmarks dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Newer dependencies or other versions of them install again; a broken installation has no stamp.
 $(INSTALLED): pyproject.toml constraints.txt

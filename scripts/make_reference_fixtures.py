@@ -13,12 +13,11 @@ import importlib.util
 import json
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "tests" / "fixtures" / "released"
-PACKAGES = ("torch==2.13.0", "transformers==4.39.3", "numpy<2", "safetensors")
+RELEASE = "transformers-4.39.3"
 QUESTIONS = (
     ("when did the grey harbour appear?", ["1880", "in 1880"]),
     ("when was the orsk observatory founded?", ["1894"]),
@@ -62,11 +61,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--environment", type=Path, required=True, help="where to install it")
     environment = parser.parse_args().environment.absolute()
-    python = environment / "bin" / "python"
     if Path(sys.prefix) != environment:
-        if not python.exists():
-            venv.create(environment, with_pip=True)
-            subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
+        maker = load_module(ROOT / "benchmarks" / "peer_environment.py")
+        python = maker.make_environment(environment, maker.PACKAGES[RELEASE])
         subprocess.run([python, __file__, "--environment", str(environment)], check=True)
         return
     import transformers
@@ -84,7 +81,7 @@ def write_fixtures() -> None:
 
     logging.set_verbosity_error()
     torch.set_num_threads(1)
-    world = load_small_world()
+    world = load_module(ROOT / "tests" / "small_world.py")
     words = sorted(world.make_tokenizer().get_vocab().items(), key=lambda item: item[1])
     vocabulary = [word for word, _ in words]
     TARGET.mkdir(parents=True, exist_ok=True)
@@ -104,8 +101,8 @@ def write_fixtures() -> None:
         (folder / "vocab.txt").write_bytes(text.encode())
 
 
-def load_small_world():
-    spec = importlib.util.spec_from_file_location("small_world", ROOT / "tests" / "small_world.py")
+def load_module(file):
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

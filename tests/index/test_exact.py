@@ -28,9 +28,19 @@ def test_the_best_rows_are_those_of_numpy(seed: int, count: int, k: int, chunk: 
     embeddings, queries = some_vectors(seed, count), some_vectors(seed + 1, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "_CHUNK", chunk)
+        patch.setattr(exact, "_SCORES", 0)
         found = ExactIndex(torch.from_numpy(embeddings)).search(torch.from_numpy(queries), k)
     scores, rows = by_numpy(embeddings, queries, k)
     assert found.rows.tolist() == rows.tolist()
+    assert found.scores.tolist() == scores.tolist()
+
+
+@pytest.mark.parametrize("rows", [64 * 30, 64 * 30 + 1])
+def test_the_best_are_found_by_blocks_too(rows: int) -> None:
+    embeddings, queries = some_vectors(2, rows), some_vectors(3, 4)
+    found = ExactIndex(torch.from_numpy(embeddings)).search(torch.from_numpy(queries), 20)
+    scores, best = by_numpy(embeddings, queries, 20)
+    assert found.rows.tolist() == best.tolist()
     assert found.scores.tolist() == scores.tolist()
 
 

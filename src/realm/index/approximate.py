@@ -37,7 +37,8 @@ class ApproximateIndex:
         )
         self._index.train(vectors)
         self._index.add(vectors)
-        self._index.nprobe = min(probes, cells)
+        self.probes = probes
+        """Cells that a search looks into."""
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -45,6 +46,7 @@ class ApproximateIndex:
     def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
         """The `k` best rows that were found; a missing one has row -1 and score -inf."""
         vectors = np.ascontiguousarray(queries.detach().float().cpu().numpy())
+        self._index.nprobe = min(self.probes, self._index.nlist)
         scores, rows = self._index.search(vectors, min(k, len(self)))
         found = torch.from_numpy(scores), torch.from_numpy(rows)
         return Found(found[0].masked_fill(found[1] < 0, -torch.inf), found[1])

@@ -1,0 +1,72 @@
+"""How many passages a second are embedded, beside sentence-transformers with the same trunk?
+
+Ours reads the wordpieces that the corpus build made and writes a snapshot, as `realm index` does;
+sentence-transformers splits the text into wordpieces in every repeat, as it always does.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness import OURS, Bench, by_turns, rate, run
+from peer import open_peer
+from realm.index.encode import pack_passage
+from realm.index.snapshot import write_snapshot
+from realm.models.checkpoint import Model
+from realm.models.trunk import locate_trunk
+from world import Extent, World, open_world
+
+_EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "20000"}
+_PEER = "sentence-transformers"
+_BFLOAT16 = f"{_PEER}, bf16"
+_TUNED = f"{_PEER}, bf16, 64 passages at once"
+
+
+def measure(bench: Bench) -> None:
+    """Embed the same passages on both sides."""
+    world = open_world(bench, _EXTENTS[bench.size])
+    model, number = world.model(), len(world.store)
+    with TemporaryDirectory() as folder, open_peer(bench, _PEER, "embedding") as peer:
+        sides = {OURS: rate(number, lambda: index(model, world, Path(folder)))}
+        if peer is not None:
+            peer.call("read", passages=str(world.passages()))
+            for name, precision, batch in (
+                (_PEER, "float32", 32), (_BFLOAT16, "bfloat16", 32), (_TUNED, "bfloat16", 64),
+            ):  # fmt: skip
+                trunk = str(locate_trunk(bench.trunk))
+                peer.call("load", name=name, trunk=trunk, precision=precision)
+                sides[name] = peer.side("embed", name=name, batch_size=batch)
+        samples = by_turns(sides, bench.repeats)
+    name = f"{number:,} passages embedded"
+    bench.report.compare_all(name, samples, unit="passages/s", tuned={_BFLOAT16, _TUNED})
+    operations = operations_per_passage(model, world)
+    ceiling = bench.report.machine.best_teraflops
+    bench.report.compare(
+        "matrix products of the trunk",
+        {OURS: [value * operations / 1e12 for value in samples[OURS]], "ceiling": [ceiling]},
+        "ceiling", unit="TFLOP/s", tuned=True,
+        note="the ratio is the share of the measured matrix rate",
+    )  # fmt: skip
+
+
+def index(model: Model, world: World, folder: Path) -> None:
+    """Write a snapshot, once more each time."""
+    path = folder / f"snapshot-{len(list(folder.iterdir()))}"
+    write_snapshot(path, model, world.store, checkpoint="benchmark", step=0)
+
+
+def operations_per_passage(model: Model, world: World) -> float:
+    """Multiplications and additions in the trunk's matrix products, without padding.
+
+    For each wordpiece and layer 2 (4 h^2 + 2 h f) in the weights and 4 n h in the attention.
+    """
+    config = model.embedder.passage_tower.trunk.config
+    hidden, inner = int(config.hidden_size), int(config.intermediate_size)  # type: ignore[union-attr, arg-type]
+    total = 0
+    for row in range(len(world.store)):
+        length = len(pack_passage(world.store, model.packer, row))
+        total += length * (8 * hidden**2 + 4 * hidden * inner + 4 * length * hidden)
+    return total * int(config.num_hidden_layers) / len(world.store)  # type: ignore[union-attr, arg-type]
+
+
+if __name__ == "__main__":
+    run(measure, str(__doc__))
