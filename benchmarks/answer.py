@@ -17,7 +17,7 @@ from torch import Tensor
 from harness import OURS, Bench, Repeat, by_turns, percentile, run
 from peer import Peer, open_peer
 from port_answering import load_port
-from realm.models.precision import choose_precision, precision_name
+from realm.models.precision import quickest_precision, shape_of
 from realm.openqa.answerer import Answerer, Ranker
 from realm.openqa.objective import OpenQaSettings
 from realm.retrieval.lexical import LexicalIndex
@@ -54,7 +54,7 @@ def measure(bench: Bench) -> None:
     dense, lexical = answerers(world)
     sides: dict[str, Repeat] = {OURS: one_by_one(dense, alone), _BM25: one_by_one(lexical, alone)}
     batches: dict[str, Repeat] = {OURS: at_once(dense, together), _BM25: at_once(lexical, together)}
-    quicker = precision_name(choose_precision("auto"))
+    quicker = quickest_precision(shape_of(world.model().reader.trunk), "forward")
     tuned = f"RealmForOpenQA, {quicker}, read to our length"
     with TemporaryDirectory() as folder, open_peer(bench, "transformers-4.39.3", "port") as peer:
         if peer is not None:

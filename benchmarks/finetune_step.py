@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from harness import OURS, Bench, by_turns, run
 from peer import open_peer
 from port_answering import load_port, plain
-from realm.models.precision import choose_precision, precision_name
+from realm.models.precision import quickest_precision, shape_of
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
 from steps import steps_side
 from world import Extent, open_world, questions
@@ -34,7 +34,7 @@ def measure(bench: Bench) -> None:
     learned = questions(extent, 256)
     objective = OpenQaObjective(model, world.store, world.snapshot, learned, settings, seed=0)
     sides = {OURS: steps_side(objective, settings.batch_size, _STEPS[bench.size])}
-    quicker = precision_name(choose_precision("auto"))
+    quicker = quickest_precision(shape_of(model.reader.trunk), "training")
     tuned = f"RealmForOpenQA, {quicker}, no dropout, {retrieved} passages"
     beam = min(_RETRIEVED_BY_PORT, number)
     documented = f"RealmForOpenQA, fp32, {beam:,} passages"

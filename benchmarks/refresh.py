@@ -22,7 +22,7 @@ from realm.index.exact import ExactIndex
 from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import load_model
 from realm.models.embedder import evaluating
-from realm.models.precision import choose_precision, default_device
+from realm.models.precision import ComputeSettings
 from realm.pretraining.objective import embed_masked
 from realm.pretraining.run import Pretraining, PretrainSettings
 from realm.training.loop import Scalars
@@ -137,7 +137,8 @@ def share_still_found(folder: Path, world: World) -> list[float]:
     checkpoint = latest_checkpoint(folder)
     if not steps or checkpoint is None:
         return []
-    model = load_model(checkpoint).to(default_device(), choose_precision("auto"))
+    model = load_model(checkpoint)
+    model.compute_with(model.choose_compute(ComputeSettings(), "forward"))
     stale = Snapshot.open(folder / "snapshots" / f"step-{steps[-1]:09d}", world.store)
     fresh = ExactIndex(torch.cat(list(embed_corpus(model, world.store))).half())
     settings = MaskSettings()

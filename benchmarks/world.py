@@ -19,7 +19,7 @@ from realm.examples.question import Question, read_questions
 from realm.experiment import Experiment, expand, read_recipe, with_overrides
 from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import Model, load_model
-from realm.models.precision import choose_precision, default_device
+from realm.models.precision import ComputeSettings
 from realm.models.trunk import locate_trunk, max_positions
 from realm.stages import Run
 
@@ -52,7 +52,7 @@ class World:
     def model(self) -> Model:
         """The model as the run starts with it, in the precision that is quicker here."""
         model = load_model(self.run.checkpoint("start"))
-        return model.to(default_device(), choose_precision("auto"))
+        return model.compute_with(model.choose_compute(ComputeSettings(), "forward"))
 
     def passages(self) -> Path:
         """A file of title and text of every passage, one JSON line each, for the peers."""
