@@ -1,5 +1,7 @@
 """Are the numbers of a machine numbers of this machine?"""
 
+import time
+
 import pytest
 import torch
 
@@ -19,7 +21,7 @@ def test_the_shortest_of_several_runs_counts(monkeypatch: pytest.MonkeyPatch) ->
     # The clock at the beginnings and ends of four runs: 0.05, 0.02, 0.06 and 0.07 s; the fourth
     # crosses the time that is spent on a measurement.
     clock = iter([0.0, 0.05, 1.0, 1.02, 2.0, 2.06, 3.0, 3.07])
-    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     runs: list[int] = []
     assert best_seconds(lambda: runs.append(1)) == pytest.approx(0.02)
     assert len(runs) == 5, "the first run is not timed"
@@ -30,7 +32,7 @@ def test_rates_are_of_work_that_was_done(precision: str) -> None:
     assert matrix_rate(TINY, precision, num_tokens=8) > 0
     for use in ("forward", "training"):
         for attention in ("eager", "sdpa"):
-            rate = layer_rate(TINY, precision, attention, use, batch=2, length=8)  # type: ignore[arg-type]
+            rate = layer_rate(TINY, precision, attention, use, batch=2, length=8)
             assert rate > 0
 
 

@@ -5,7 +5,7 @@ of the trunks, of both heads, of the search and of the optimiser, at the rates o
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -55,13 +55,17 @@ class Trunk:
 class Step:
     """Seconds by part, and bytes that stand between forward and backward."""
 
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     kept_bytes: float = 0.0
 
     @property
     def total(self) -> float:
         """All seconds."""
         return sum(self.seconds.values())
+
+    def longest(self, number: int) -> list[tuple[str, float]]:
+        """The parts that take most of the time."""
+        return sorted(self.seconds.items(), key=lambda part: -part[1])[:number]
 
 
 def trunk_of(name: str) -> Trunk:
@@ -191,7 +195,8 @@ class Costs:
         if not self.experiment.packing.title_in_joint:
             passages = passages.clip(max=self.experiment.corpus.passage_tokens)
         added = np.concatenate((passages - 1, np.full(num_alone, _NULL_JOINT)))
-        return drawn + added
+        joints: np.ndarray = drawn + added
+        return joints
 
     def _encode(
         self, step: Step, trunk: Trunk, lengths: np.ndarray, number: int, use: Use, budget: int,

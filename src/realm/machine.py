@@ -16,7 +16,7 @@ from torch import Tensor
 
 Use = Literal["forward", "training"]
 """Embedding and answering run forward alone; training runs backward as well."""
-PASSES = {"forward": 1, "training": 3}
+PASSES: dict[Use, int] = {"forward": 1, "training": 3}
 """Operations of a use in units of a forward pass: backward takes twice as many."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ATTENTIONS = ("eager", "sdpa")

@@ -224,9 +224,7 @@ class _Planner:
         saving = num_saves * saved_bytes / self._machine.written_bytes
         per_weight = _MASTER_BYTES + _MOMENT_BYTES + _GRADIENT_BYTES
         held = moved * per_weight + 4 * (whole - moved) + 2 * whole + step.kept_bytes
-        parts = ", ".join(
-            f"{part} {seconds / step.total:.0%}" for part, seconds in step.seconds.most_common(3)
-        )
+        parts = ", ".join(f"{part} {seconds / step.total:.0%}" for part, seconds in step.longest(3))
         detail = f"{loop.num_steps:,} steps of {step.total:.3g} s: {parts}"
         seconds = loop.num_steps * step.total + once + saving
         return Stage(name, seconds, self._machine.base_gigabytes + held / 1e9, detail)

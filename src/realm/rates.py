@@ -9,7 +9,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -229,7 +229,7 @@ def _span_numbers(compute: Compute) -> float:
 def _search() -> tuple[float, float]:
     index = ExactIndex(torch.ones(_ROWS, _DIM, dtype=torch.float16).cumsum(0).sin())
     one, many = (
-        best_seconds(lambda number=number: index.search(torch.ones(number, _DIM).cumsum(0), 10))
+        best_seconds(partial(index.search, torch.ones(number, _DIM).cumsum(0), 10))
         for number in (1, _MANY)
     )
     per_query = max(many - one, 1e-6) / (_MANY - 1)
