@@ -17,11 +17,12 @@ from torch import Tensor
 from harness import OURS, Bench, Repeat, by_turns, percentile, run
 from peer import Peer, open_peer
 from port_answering import load_port
+from realm.models.precision import quickest_precision, shape_of
 from realm.openqa.answerer import Answerer, Ranker
 from realm.openqa.objective import OpenQaSettings
 from realm.retrieval.lexical import LexicalIndex
 from realm.retrieval.retriever import Retriever
-from world import Extent, World, open_world, precision_of, questions
+from world import Extent, World, open_world, questions
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "corpus"}
 _ALONE = {"tiny": 2, "reduced": 32, "full": 200}
@@ -53,7 +54,7 @@ def measure(bench: Bench) -> None:
     dense, lexical = answerers(world)
     sides: dict[str, Repeat] = {OURS: one_by_one(dense, alone), _BM25: one_by_one(lexical, alone)}
     batches: dict[str, Repeat] = {OURS: at_once(dense, together), _BM25: at_once(lexical, together)}
-    quicker = precision_of(dense.model)
+    quicker = quickest_precision(shape_of(world.model().reader.trunk), "forward")
     tuned = f"RealmForOpenQA, {quicker}, read to our length"
     with TemporaryDirectory() as folder, open_peer(bench, "transformers-4.39.3", "port") as peer:
         if peer is not None:

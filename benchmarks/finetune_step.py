@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 from harness import OURS, Bench, by_turns, run
 from peer import open_peer
 from port_answering import load_port, plain
+from realm.models.precision import quickest_precision, shape_of
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
 from steps import steps_side
-from world import Extent, open_world, precision_of, questions
+from world import Extent, open_world, questions
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "20000"}
 _STEPS = {"tiny": 1, "reduced": 4, "full": 10}
@@ -33,7 +34,7 @@ def measure(bench: Bench) -> None:
     learned = questions(extent, 256)
     objective = OpenQaObjective(model, world.store, world.snapshot, learned, settings, seed=0)
     sides = {OURS: steps_side(objective, settings.batch_size, _STEPS[bench.size])}
-    quicker = precision_of(model)
+    quicker = quickest_precision(shape_of(model.reader.trunk), "training")
     tuned = f"RealmForOpenQA, {quicker}, no dropout, {retrieved} passages"
     beam = min(_RETRIEVED_BY_PORT, number)
     documented = f"RealmForOpenQA, fp32, {beam:,} passages"

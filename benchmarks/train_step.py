@@ -21,11 +21,12 @@ from realm.index.encode import pack_joint, pack_passage
 from realm.index.exact import ExactIndex
 from realm.models.checkpoint import Model
 from realm.models.embedder import evaluating
+from realm.models.precision import quickest_precision, shape_of
 from realm.models.trunk import locate_trunk
 from realm.pretraining.objective import RealmObjective, RealmSettings, embed_masked
 from realm.retrieval.candidates import choose_candidates
 from steps import steps_side
-from world import Extent, World, open_world, precision_of
+from world import Extent, World, open_world
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "20000"}
 _SETTINGS = {
@@ -47,7 +48,7 @@ def measure(bench: Bench) -> None:
     objective = RealmObjective(model, world.store, masker, settings, seed=0)
     objective.index = world.snapshot.index(world.run.experiment.index)
     sides = {OURS: steps_side(objective, settings.batch_size, _STEPS[bench.size])}
-    quicker = precision_of(model)
+    quicker = quickest_precision(shape_of(model.reader.trunk), "training")
     documented = _AS_DOCUMENTED[bench.size]
     tuned = f"transformers, {quicker}, trimmed, no dropout"
     variants: dict[str, dict[str, Any]] = {

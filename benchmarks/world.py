@@ -12,8 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from harness import Bench
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
@@ -21,7 +19,7 @@ from realm.examples.question import Question, read_questions
 from realm.experiment import Experiment, expand, read_recipe, with_overrides
 from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import Model, load_model
-from realm.models.precision import choose_precision, default_device
+from realm.models.precision import ComputeSettings
 from realm.models.trunk import locate_trunk, max_positions
 from realm.stages import Run
 
@@ -75,13 +73,7 @@ def open_world(bench: Bench, extent: Extent) -> World:
 
 def at_work(model: Model) -> Model:
     """The model in the precision that is quicker on this machine."""
-    return model.to(default_device(), choose_precision("auto"))
-
-
-def precision_of(model: Model) -> str:
-    """The precision that a model was given, by which its peers are tuned."""
-    dtype = next(model.reader.parameters()).dtype
-    return "bf16" if dtype == torch.bfloat16 else "fp32"
+    return model.compute_with(model.choose_compute(ComputeSettings(), "forward"))
 
 
 def experiment_for(bench: Bench, extent: Extent) -> Experiment:

@@ -61,6 +61,18 @@ def _offline() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_measuring() -> Iterator[None]:
+    """What is quickest differs from moment to moment: nothing is measured, unless a test asks."""
+    from realm.models import precision
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "quickest_precision", lambda shape, use: "fp32")
+        patch.setattr(precision, "quickest_attention", lambda *facts: "eager")
+        patch.setattr(precision, "best_num_threads", lambda *facts: torch.get_num_threads())
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `corpus.jsonl` and `trunk/`; read it, do not write into it."""

@@ -14,10 +14,11 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "realm"
 # The order in which data passes through; a room may use its own stage and those before it.
 STAGES = [
-    *("errors", "artifact", "config", "metric_log", "progress", "stopwatch"),
+    *("errors", "artifact", "config", "metric_log", "progress", "stopwatch", "machine"),
     *("corpus", "spans", "examples", "models", "index", "retrieval", "training", "pretraining"),
     *("openqa", "evaluation", "experiment", "run_folder", "data_stages", "pretrain_stages"),
-    *("stages", "living", "scoring", "swap", "importing", "exporting", "demo", "serving", "cli"),
+    *("stages", "rates", "workload", "costs", "plan", "living", "scoring", "swap", "importing"),
+    *("exporting", "demo", "serving", "cli"),
 ]
 BANNED_NAMES = {"utils", "common", "base", "core", "misc", "helpers", "types", "tools"}
 # Nothing that runs code when it is read: names of modules, and of calls with their module.

@@ -17,7 +17,7 @@ from realm.errors import SettingError
 from realm.examples.packing import PackingSettings
 from realm.index.snapshot import IndexSettings
 from realm.models.embedder import EmbedderSettings
-from realm.models.precision import Precision
+from realm.models.precision import ComputeSettings
 from realm.models.reader import ReaderSettings
 from realm.openqa.objective import OpenQaSettings
 from realm.pretraining.reading import ReadingSettings
@@ -104,8 +104,11 @@ class SelectionSettings(Settings):
     """`best` in exact match of the development questions, as released."""
 
 
-class Experiment(Settings):
-    """All settings of a run, by stage, in the order in which data passes through."""
+class Experiment(ComputeSettings):
+    """All settings of a run, by stage, in the order in which data passes through.
+
+    What to compute with is for embedding and answering; a training has its own in its `loop`.
+    """
 
     sources: tuple[str, ...] = ()
     """Documents: folders, files or `hub:` data sets."""
@@ -114,8 +117,6 @@ class Experiment(Settings):
     those that are retrieved (Z)."""
     train_questions: tuple[str, ...] = ()
     dev_questions: tuple[str, ...] = ()
-    precision: Precision = "auto"
-    """What embeds passages and answers questions; a training has its own in its `loop`."""
     corpus: CorpusSettings = CorpusSettings(passage_tokens=160)
     spans: SpanSettings = SpanSettings()
     lexical: LexicalSettings = LexicalSettings()

@@ -27,7 +27,6 @@ from realm.models.checkpoint import (
     save_checkpoint,
 )
 from realm.models.embedder import start_projection_from_principal_components
-from realm.models.precision import choose_precision, default_device
 from realm.pretraining.reading import ReadingObjective
 from realm.pretraining.run import Pretraining
 from realm.pretraining.warm_start import InverseClozeObjective
@@ -157,7 +156,7 @@ class PretrainRun(DataRun):
     # -- plumbing -------------------------------------------------------------------------
 
     def _at_work(self, model: Model) -> Model:
-        return model.to(default_device(), choose_precision(self.experiment.precision))
+        return model.compute_with(model.choose_compute(self.experiment, "forward"))
 
     def _inputs(self, checkpoint: Path, *settings: Settings) -> dict[str, str]:
         return {

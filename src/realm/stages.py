@@ -152,7 +152,7 @@ class Run(PretrainRun):
         return open_answerer(
             self.checkpoint(name), self.corpus(), self.snapshot(name),
             settings=settings, index_settings=self.experiment.index, lexical=lexical,
-            precision=self.experiment.precision,
+            compute=self.experiment,
         )  # fmt: skip
 
     def _answering(self, name: str) -> tuple[OpenQaSettings, LexicalIndex | None]:

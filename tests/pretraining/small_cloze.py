@@ -21,7 +21,15 @@ def train(start: Path, corpus: Path, folder: Path, batch_size: int, **loop: obje
     """Three steps in single precision."""
     # A model that adds much to little steps moves by the gradient's sign: the norm is compared.
     optim = OptimSettings(learning_rate=1e-3)
-    values = {"num_steps": 3, "save_every": 3, "log_every": 1, "precision": "fp32", **loop}
+    values = {
+        "num_steps": 3,
+        "save_every": 3,
+        "log_every": 1,
+        "precision": "fp32",
+        "attention": "eager",
+        "num_threads": 1,
+        **loop,
+    }
     settings = LoopSettings.model_validate({**values, "optim": optim})
     objective = InverseClozeObjective(
         load_model(start), PassageStore.open(corpus),

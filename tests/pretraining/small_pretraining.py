@@ -42,7 +42,7 @@ def settings_of(*, precision: str = "fp32", **refresh: Any) -> PretrainSettings:
         {
             "loop": {
                 "num_steps": 10, "save_every": 2, "log_every": 1,
-                "precision": precision, "optim": optim,
+                "precision": precision, "attention": "eager", "num_threads": 1, "optim": optim,
             },
             "objective": {"batch_size": 2, "num_candidates": 4},
             "refresh": {"every": 4, **refresh},

@@ -40,7 +40,8 @@ class Shard:
 def train(start: Path, folder: Path, batch_size: int) -> Path:
     """Seven steps, a checkpoint at every third."""
     settings = LoopSettings(
-        num_steps=7, save_every=3, log_every=1, precision="fp32",
+        num_steps=7, save_every=3, log_every=1,
+        precision="fp32", attention="eager", num_threads=1,
         optim=OptimSettings(learning_rate=1e-3),
     )  # fmt: skip
     training = Training(Shard(load_model(start), batch_size), settings, folder, {})

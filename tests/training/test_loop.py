@@ -177,10 +177,13 @@ def test_precision_is_chosen_once(start: Callable[[], Model], tmp_path: Path) ->
         train(start(), tmp_path / "stopped", stop_at(4), precision="fp32")
     journal = tmp_path / "stopped" / "journal.jsonl"
     written = journal.read_bytes()
-    assert json.loads(written) == {"event": "precision", "step": 0, "chosen": "fp32"}
+    assert json.loads(written) == {
+        "event": "precision", "step": 0, "chosen": "fp32", "attention": "eager",
+        "num_threads": torch.get_num_threads(), "embedding_attention": "eager",
+    }  # fmt: skip
     # As if `auto` would now measure another winner.
     model = start()
-    train(model, tmp_path / "stopped", precision="bf16")
+    train(model, tmp_path / "stopped", precision="bf16", attention="sdpa")
     assert next(model.embedder.parameters()).dtype == torch.float32
     assert journal.read_bytes() == written
     assert_same_training(tmp_path / "stopped", tmp_path / "whole")

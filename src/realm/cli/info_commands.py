@@ -1,4 +1,4 @@
-"""Which commands tell what a run holds and how it went?"""
+"""Which commands tell what a run holds and how it went, and what this machine can?"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from realm.artifact import MANIFEST, Manifest, open_artifact, read_manifest, verify
+from realm.cli.machine_table import show_machine
 from realm.cli.options import RunOption
 from realm.cli.terminal import show_progress, show_table, size
+from realm.errors import SettingError
 from realm.evaluation.report import duration, write_report
 from realm.metric_log import skipped_examples
 from realm.stopwatch import total_by_stage
@@ -40,12 +42,30 @@ def report(run: RunOption) -> None:
 
 
 def info(
-    run: RunOption,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="RUN", help="Directory of the run.", show_default=False),
+    ] = None,
     check_sums: Annotated[
         bool, typer.Option("--verify", help="Compare every file with its checksum.")
     ] = False,
+    machine: Annotated[
+        bool, typer.Option("--machine", help="Measure this machine, for some seconds.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the machine as JSON, for `realm plan`.")
+    ] = False,
 ) -> None:
-    """Show what a run holds, what it was made from, and what it took."""
+    """Show what a run holds, what it was made from, and what it took; or what this machine can."""
+    if machine:
+        show_machine(as_json=as_json)
+    if run is not None:
+        _show_run(run, check_sums=check_sums)
+    elif not machine:
+        raise SettingError("nothing is asked for: give --run RUN, or --machine")
+
+
+def _show_run(run: Path, *, check_sums: bool) -> None:
     _check_is_run(run)
     found = list(_artifacts(run))
     _show_artifacts(run, found)

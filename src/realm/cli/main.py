@@ -17,6 +17,7 @@ from realm.cli import (
     documents_commands,
     evaluate_commands,
     info_commands,
+    plan_command,
     questions_command,
     released_commands,
     run_commands,
@@ -67,6 +68,7 @@ ask_command.add_to(app)
 app.add_typer(documents_commands.app, name="documents")
 analysis_commands.add_to(app)
 info_commands.add_to(app)
+plan_command.add_to(app)
 questions_command.add_to(app)
 demo_command.add_to(app)
 released_commands.add_to(app)

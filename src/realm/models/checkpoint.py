@@ -20,7 +20,9 @@ from realm.artifact import Staging, create_artifact, open_artifact, read_manifes
 from realm.config import read_settings
 from realm.errors import SettingError
 from realm.examples.packing import Packer, PackingSettings
+from realm.machine import Use, default_device
 from realm.models.embedder import Embedder, EmbedderSettings, Tower
+from realm.models.precision import Compute, ComputeSettings, choose_compute, shape_of, use_attention
 from realm.models.reader import Reader, ReaderSettings
 from realm.models.trunk import (
     load_trunk,
@@ -51,6 +53,25 @@ class Model:
         self.embedder.to(device, dtype)
         self.reader.to(device, dtype)
         return self
+
+    def compute_with(self, compute: Compute) -> "Model":
+        """Move both encoders to the device, and set what was chosen to compute with."""
+        torch.set_num_threads(compute.num_threads)
+        embedder = self.embedder
+        for part in (embedder.query_tower, embedder.passage_tower, self.reader):
+            use_attention(part.trunk, compute.attention)
+        return self.to(default_device(), compute.dtype)
+
+    def choose_compute(self, settings: ComputeSettings, use: Use) -> Compute:
+        """What this machine is to compute with: as set, or as measured where nothing is."""
+        length = self.packer.settings.passage_tokens
+        return choose_compute(settings, shape_of(self.reader.trunk), use, length)
+
+    def compile_trunks(self) -> None:
+        """Let the trunks be translated for inputs of any length; names of weights stay."""
+        embedder = self.embedder
+        for trunk in {embedder.query_tower.trunk, embedder.passage_tower.trunk, self.reader.trunk}:
+            trunk.compile(dynamic=True)
 
     def recompute(self, is_wanted: bool) -> None:
         """Let both encoders run again in the backward pass, which then needs little memory."""

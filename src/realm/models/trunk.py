@@ -51,15 +51,23 @@ def locate_trunk(name: str) -> Path:
             message says how to get it.
         ArtifactError: the default trunk differs from its pinned checksums.
     """
+    folder = find_trunk(name) or _whole(_download(name))
+    if name == DEFAULT_TRUNK and folder != Path(name):
+        _check_pinned(folder)
+    return folder
+
+
+def find_trunk(name: str) -> Path | None:
+    """The folder of a trunk that is on this machine; nothing is downloaded.
+
+    Raises:
+        ResourceError: it is a local folder whose weights are in no file that is read.
+    """
     local = Path(name).expanduser()
     if (local / "config.json").is_file():
         is_fresh = not any((local / file).exists() for file in (_WEIGHTS, _INDEX, *_UNREAD))
         return local if is_fresh else _whole(local)
-    carried = _carried() if name == DEFAULT_TRUNK else None
-    folder = _cached(name) or carried or _whole(_download(name))
-    if name == DEFAULT_TRUNK:
-        _check_pinned(folder)
-    return folder
+    return _cached(name) or (_carried() if name == DEFAULT_TRUNK else None)
 
 
 def load_trunk(folder: Path, *, dropout: float, uses_pooler: bool = False) -> torch.nn.Module:

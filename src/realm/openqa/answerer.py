@@ -20,7 +20,7 @@ from realm.index.exact import Found
 from realm.index.snapshot import IndexSettings, Snapshot
 from realm.models.checkpoint import Model, load_model
 from realm.models.embedder import evaluating
-from realm.models.precision import Precision, choose_precision, default_device
+from realm.models.precision import ComputeSettings
 from realm.openqa.explanation import ReadCandidate, explain
 from realm.openqa.objective import (
     OpenQaSettings,
@@ -202,7 +202,7 @@ def open_answerer(
     settings: OpenQaSettings,
     index_settings: IndexSettings,
     lexical: LexicalIndex | None = None,
-    precision: Precision = "auto",
+    compute: ComputeSettings | None = None,
 ) -> Answerer:
     """Load a fine-tuned model beside the snapshot that it was fine-tuned with."""
     made_with = read_manifest(checkpoint).inputs.get("snapshot")
@@ -212,7 +212,7 @@ def open_answerer(
             "run `realm finetune` again"
         )
     model = load_model(checkpoint)
-    model.to(default_device(), choose_precision(precision))
+    model.compute_with(model.choose_compute(compute or ComputeSettings(), "forward"))
     return Answerer(
         model, store, snapshot, Retriever(snapshot.index(index_settings), lexical), settings
     )

@@ -27,7 +27,7 @@ from realm.errors import ArtifactError, RealmError, ResourceError
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model, load_model
-from realm.models.precision import choose_precision, default_device
+from realm.models.precision import ComputeSettings, kept_for_embedding
 from realm.progress import Advance, Progress, no_progress
 from realm.training.distributed import join_group
 from realm.training.state import Journal, checkpoint_path, due_steps, prune, steps_in
@@ -85,7 +85,11 @@ def refresh_once(
         return None
     model, fingerprint = opened
     entry = Journal(folder / "journal.jsonl").find("precision", 0)
-    model.to(default_device(), choose_precision(entry["chosen"] if entry else "auto"))
+    model.compute_with(
+        model.choose_compute(ComputeSettings(num_threads=torch.get_num_threads()), "forward")
+        if entry is None
+        else kept_for_embedding(entry)
+    )
     with progress(f"refresh of step {due[-1]}", len(store)) as advance:
         return write_snapshot(
             snapshot_path(folder, due[-1]), model, store, checkpoint=fingerprint, step=due[-1],

@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from realm.artifact import read_manifest
-from realm.config import Settings
 from realm.errors import ArtifactError
 from realm.metric_log import MetricLog
 from realm.models.checkpoint import (
@@ -27,10 +26,11 @@ from realm.models.checkpoint import (
     unique_parameters,
 )
 from realm.models.precision import (
-    Precision,
-    choose_precision,
+    Compute,
+    ComputeSettings,
     default_device,
-    precision_name,
+    facts_to_keep,
+    kept_for_training,
 )
 from realm.training.distributed import ProcessGroup, join_group
 from realm.training.memory import STEPS_BETWEEN, return_freed_memory
@@ -46,14 +46,16 @@ from realm.training.state import (
 Scalars = dict[str, float]
 
 
-class LoopSettings(Settings):
+class LoopSettings(ComputeSettings):
     """How long to train, and how often to write things down."""
 
     num_steps: int = Field(ge=0)
     save_every: int = Field(default=200, ge=1)
     log_every: int = Field(default=10, ge=1)
     seed: int = 0
-    precision: Precision = "auto"
+    compile_trunks: bool = False
+    """Translate the trunks for the device: minutes at the first steps, quicker ones after them, on
+    a GPU above all."""
     recompute: bool = False
     """Run each part of a batch a second time in the backward pass instead of keeping what it
     needs: a third more time; of all parts but one (`token_budget`) only the outputs are kept."""
@@ -113,10 +115,12 @@ class Training:
             for name, parameter in unique_parameters(model.modules()).items()
             if name not in optimizer.masters
         }
-        model.to(default_device(), self._precision())
+        model.compute_with(self._compute())
         begin = self._resume(optimizer)
         model.modules().train()
         model.recompute(settings.recompute)
+        if settings.compile_trunks:
+            model.compile_trunks()
         is_new = latest_checkpoint(self.folder) is None
         self.group.wait()  # nobody saves before everybody has looked
         file, is_first = self.folder / "metrics.jsonl", self.group.is_first
@@ -183,14 +187,18 @@ class Training:
         optimizer.restore(weights, training_tensors(path))
         return int(manifest.settings["step"])
 
-    def _precision(self) -> torch.dtype:
+    def _compute(self) -> Compute:
         """Chosen once for a training: a resumed run must compute as the first one did."""
-        file = self.folder / "journal.jsonl"
+        file, model = self.folder / "journal.jsonl", self.objective.model
         if self.group.is_first and Journal(file).find("precision", 0) is None:
-            dtype = choose_precision(self.settings.precision)
-            Journal(file).write("precision", 0, chosen=precision_name(dtype))
+            chosen = model.choose_compute(self.settings, "training")
+            # A refresh computes in the same format, but only forward: perhaps with another kernel.
+            same = {"precision": chosen.precision, "num_threads": chosen.num_threads}
+            settings = self.settings.model_copy(update=same)
+            embedding = model.choose_compute(settings, "forward")
+            Journal(file).write("precision", 0, **facts_to_keep(chosen, embedding))
         self.group.wait()
         entry = Journal(file).find("precision", 0)
         if entry is None:
             raise ArtifactError(f"{file} holds no precision: train on a file system that all share")
-        return choose_precision(entry["chosen"])
+        return kept_for_training(entry)

@@ -31,7 +31,13 @@ from realm.artifact import (
 from realm.config import Settings
 from realm.errors import ArtifactError
 from realm.models.checkpoint import training_tensors
-from realm.models.precision import choose_precision, default_device
+from realm.models.precision import (
+    ComputeSettings,
+    choose_compute,
+    default_device,
+    shape_of,
+    use_attention,
+)
 from realm.models.trunk import load_trunk, max_positions, read_tokenizer
 from realm.progress import Progress, no_progress
 from realm.spans.conll import NO_ENTITY, TaggedFile, TaggedSentence
@@ -45,6 +51,7 @@ _ALONE = ProcessGroup()  # minutes on one machine need no group
 _CAPITAL, _ACRONYM = "\u2020", "\u2021"  # daggers: in BERT's vocabulary, and rare in texts
 # Batches of sentences of like length hold little padding; more at once would make them alike.
 _BATCHES_SORTED_TOGETHER = 16
+_SENTENCE_TOKENS = 32  # of a typical sentence, for the choice of what is quickest
 
 
 class TaggerSettings(Settings):
@@ -203,7 +210,9 @@ def _start(model: nn.Module, settings: TaggerSettings) -> Optimizer:
     """Take the masters, then let the model compute in what is quickest here."""
     model.to(default_device(), torch.float32)
     optimizer = Optimizer(model, OptimSettings(learning_rate=settings.learning_rate))
-    model.to(choose_precision("auto")).train()
+    chosen = choose_compute(ComputeSettings(), shape_of(model), "training", _SENTENCE_TOKENS)
+    use_attention(model, chosen.attention)
+    model.to(chosen.dtype).train()
     return optimizer
 
 

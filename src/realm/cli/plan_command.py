@@ -1,0 +1,84 @@
+"""Which command says what a run will take, before it begins?"""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from realm.cli.options import SetOption
+from realm.cli.terminal import say, show_table
+from realm.evaluation.report import duration
+
+if TYPE_CHECKING:
+    from realm.experiment import Experiment
+    from realm.plan import Plan
+    from realm.rates import Machine
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("plan")(plan)
+
+
+def plan(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A name or a file.", show_default=False)
+    ],
+    machine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Another machine: a known one, or what `info --machine --json` wrote there.",
+            show_default=False,
+        ),
+    ] = "",
+    passages: Annotated[
+        int | None,
+        typer.Option(min=2, help="How many there will be; counted from the sources if left out."),
+    ] = None,
+    assignments: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Estimate time, memory and refresh age of a recipe, stage by stage, on this machine."""
+    from realm.experiment import read_recipe
+    from realm.plan import make_plan
+    from realm.rates import open_machine
+    from realm.workload import estimate_workload
+
+    experiment = read_recipe(recipe, assignments or ())
+    chosen = open_machine(machine) if machine else None
+    work = estimate_workload(experiment, passages)
+    made = make_plan(experiment, work, chosen or _this_machine(experiment))
+    if as_json:
+        typer.echo(json.dumps(made.as_dict(), indent=1))
+    else:
+        _show(recipe, made)
+
+
+def _this_machine(experiment: "Experiment") -> "Machine":
+    """Measured with the recipe's own trunks, at the lengths of queries, passages and pairs."""
+    from realm.costs import trunk_of
+    from realm.rates import measure_machine
+
+    shapes = {trunk_of(half.trunk).shape: None for half in (experiment.reader, experiment.embedder)}
+    passage, query = experiment.corpus.passage_tokens, experiment.packing.query_tokens
+    lengths = (query // 2, round(0.8 * passage), round(0.8 * passage) + query // 2)
+    return measure_machine(list(shapes), lengths, experiment.pretrain.loop)
+
+
+def _show(recipe: str, made: "Plan") -> None:
+    rows = [
+        [stage.name, stage.detail, duration(stage.seconds), f"{stage.gigabytes:.1f} GB"]
+        for stage in made.stages
+    ]
+    rows.append(["all", "", duration(made.seconds), f"{made.gigabytes:.1f} GB"])
+    title = f"{recipe} on {made.machine}, {made.num_passages:,} passages"
+    head = ("stage", "where the time goes", "time", "memory")
+    show_table(title, head, rows, num_names=2)
+    typer.echo(
+        f"refresh: a snapshot is {made.refresh_age:,} steps old when it is adopted, and at most "
+        f"{made.oldest:,} before the next one"
+    )
+    say(f"rates: {made.source}")
+    for note in made.notes:
+        say(f"note: {note}")

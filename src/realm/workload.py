@@ -1,0 +1,201 @@
+"""How much text will a run read, before any of it is read?
+
+The first megabytes of every source are cut as the run would cut them; the sizes of the files say
+how often that fits into the whole. What cannot be looked at is assumed, and said to be.
+"""
+
+import bz2
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import zstandard
+from tokenizers import Tokenizer
+
+from realm.corpus.documents import HUB, read_documents
+from realm.corpus.passages import NUM_SPECIAL_TOKENS, DocumentCut, cut_documents
+from realm.errors import RealmError
+from realm.experiment import Experiment, expand
+from realm.models.trunk import DEFAULT_TRUNK, find_trunk, locate_trunk, read_tokenizer
+
+_SAMPLE_BYTES = 1 << 20  # of each source, as it lies on the disk
+_LINES, _PAGES = (".jsonl", ".csv", ".tsv", ".txt", ".md", ".markdown"), ".xml"
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    ".gz": lambda: zlib.decompressobj(wbits=31),
+    ".bz2": bz2.BZ2Decompressor,
+    ".zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
+}
+_UNKNOWN_PASSAGES = 1_000_000
+_FILL = 0.8  # of a passage's room, where no text can be looked at: whole sentences leave some
+_SENTENCE_TOKENS, _QUESTION_TOKENS = 28, 12
+_WORD_CHARACTERS = 4.6  # of a wordpiece and the space before it, in English
+_MOST_QUESTIONS = 2000  # whose lengths are looked at
+
+Lengths = np.ndarray
+"""Packed inputs in wordpieces, special tokens included: a sample to draw from."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the stages of a run will read."""
+
+    num_passages: int
+    num_characters: float
+    passages: Lengths
+    """Titles included, as the embedder sees them."""
+    sentences: Lengths
+    """Masked or plain, as queries."""
+    questions: Lengths
+    num_train_questions: int
+    dev_questions: tuple[int, ...]
+    """Questions of each file."""
+    notes: tuple[str, ...]
+    """What was assumed."""
+
+
+def estimate_workload(experiment: Experiment, num_passages: int | None = None) -> Workload:
+    """Look at the sources and questions of a recipe; `num_passages` overrules the count."""
+    tokenizer = read_tokenizer(find_trunk(experiment.embedder.trunk) or locate_trunk(DEFAULT_TRUNK))
+    notes: list[str] = []
+    cut, scale = _cut_sample(experiment, tokenizer, notes)
+    queries = experiment.packing.query_tokens
+    work = _assumed(experiment) if not cut else _sampled(cut, scale, queries)
+    if num_passages is not None:
+        share = num_passages / work.num_passages
+        work = replace(work, num_passages=num_passages, num_characters=work.num_characters * share)
+    elif not cut:
+        notes.append(
+            f"the sources cannot be looked at: {_UNKNOWN_PASSAGES:,} passages are assumed; say how "
+            "many there are with --passages"
+        )
+    lengths, numbers = _questions(experiment.train_questions, tokenizer, notes)
+    _, in_dev = _questions(experiment.dev_questions, tokenizer, notes)
+    questions = np.array(lengths or [_QUESTION_TOKENS + 2]).clip(max=queries)
+    return replace(
+        work, questions=questions, num_train_questions=sum(numbers), dev_questions=tuple(in_dev),
+        notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _assumed(experiment: Experiment) -> Workload:
+    length = round(_FILL * experiment.corpus.passage_tokens)
+    return _workload(
+        _UNKNOWN_PASSAGES, _UNKNOWN_PASSAGES * length * _WORD_CHARACTERS,
+        np.array([length]), np.array([_SENTENCE_TOKENS + 2]),
+    )  # fmt: skip
+
+
+def _sampled(cut: Sequence[DocumentCut], scale: float, query_tokens: int) -> Workload:
+    passages = [
+        len(document.title_token_ids) + len(passage.token_ids) + NUM_SPECIAL_TOKENS
+        for document in cut for passage in document.passages
+    ]  # fmt: skip
+    sentences = [
+        length + 2
+        for document in cut for passage in document.passages
+        for length in np.diff(passage.sentence_ends, prepend=0).tolist()
+    ]  # fmt: skip
+    characters = sum(len(passage.text) for document in cut for passage in document.passages)
+    return _workload(
+        round(scale * len(passages)), scale * characters,
+        np.array(passages), np.array(sentences).clip(max=query_tokens),
+    )  # fmt: skip
+
+
+def _workload(
+    num_passages: int, num_characters: float, passages: Lengths, sentences: Lengths
+) -> Workload:
+    return Workload(num_passages, num_characters, passages, sentences, passages, 0, (), ())
+
+
+def _cut_sample(
+    experiment: Experiment, tokenizer: Tokenizer, notes: list[str]
+) -> tuple[list[DocumentCut], float]:
+    """Documents from the beginnings of the sources, and how often they fit into the whole."""
+    cut: list[DocumentCut] = []
+    sampled = total = 0.0
+    for file in _files_of(experiment.sources):
+        size = file.stat().st_size
+        total += size
+        if sampled >= len(experiment.sources) * _SAMPLE_BYTES:
+            continue  # a folder of many files: those that come first speak for the others
+        try:
+            with TemporaryDirectory() as folder:
+                beginning, share = _beginning(file, Path(folder))
+                documents = list(read_documents([beginning]))
+        except (RealmError, OSError) as error:
+            notes.append(f"{file.name} was not looked at ({error})")
+            continue
+        cut += cut_documents(documents, tokenizer, experiment.corpus)
+        sampled += share * size
+    return cut, total / sampled if sampled else 0.0
+
+
+def _files_of(sources: Iterable[str]) -> list[Path]:
+    files: list[Path] = []
+    for source in sources:
+        path = Path(expand(source))
+        if source.startswith(HUB):
+            continue
+        if path.is_dir():
+            files += sorted(file for file in path.rglob("*") if file.is_file())
+        elif path.is_file():
+            files.append(path)
+    return files
+
+
+def _beginning(file: Path, folder: Path) -> tuple[Path, float]:
+    """A file with whole documents from the beginning of another, and the share that it is."""
+    with file.open("rb") as stream:
+        packed = stream.read(_SAMPLE_BYTES)
+    share = len(packed) / max(1, file.stat().st_size)
+    suffix = file.suffix.lower()
+    stem = Path(file.stem) if suffix in _DECOMPRESSORS else file
+    text = _unpack(packed, suffix)
+    if share == 1.0 or stem.suffix not in (*_LINES, _PAGES):
+        return file, 1.0  # it is read whole: small, or of a kind that cannot be cut
+    end, closing = b"\n", b""
+    if stem.suffix == _PAGES:
+        end, closing = b"</page>", b"</mediawiki>"
+    whole = text[: text.rfind(end) + len(end)]
+    if end not in whole:
+        return file, 1.0  # the first document is longer than the sample
+    beginning = folder / stem.name
+    beginning.write_bytes(whole + closing)
+    return beginning, share * len(whole) / len(text)
+
+
+def _unpack(packed: bytes, suffix: str) -> bytes:
+    """What the beginning of a compressed file stands for; it may have several parts."""
+    if suffix not in _DECOMPRESSORS:
+        return packed
+    text = b""
+    while packed:
+        decompressor = _DECOMPRESSORS[suffix]()
+        text += decompressor.decompress(packed)
+        packed = decompressor.unused_data
+    return text
+
+
+def _questions(
+    files: Sequence[str], tokenizer: Tokenizer, notes: list[str]
+) -> tuple[list[int], list[int]]:
+    """Packed lengths of some of the questions, and how many each file holds."""
+    from realm.examples.question import read_questions
+
+    lengths: list[int] = []
+    numbers: list[int] = []
+    for file in files:
+        try:
+            texts = [question.question for question in read_questions(Path(expand(file)))]
+        except (RealmError, OSError):
+            notes.append(f"{file} is not here: nothing is counted for its questions")
+            texts = []
+        numbers.append(len(texts))
+        encodings = tokenizer.encode_batch(texts[:_MOST_QUESTIONS], add_special_tokens=False)
+        lengths += [len(encoding.ids) + 2 for encoding in encodings]
+    return lengths, numbers

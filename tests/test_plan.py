@@ -1,0 +1,181 @@
+"""Does a plan add up, and does it follow the recipe?"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realm.costs import Costs, Trunk, trunk_of
+from realm.errors import ResourceError
+from realm.experiment import Experiment, read_recipe, with_overrides
+from realm.machine import Shape
+from realm.plan import Plan, make_plan
+from realm.rates import EncoderRate, Machine, open_machine
+from realm.workload import Workload
+
+WORK = Workload(
+    num_passages=10_000, num_characters=5e6,
+    passages=np.array([40]), sentences=np.array([20]), questions=np.array([12]),
+    num_train_questions=100, dev_questions=(50,), notes=(),
+)  # fmt: skip
+# One layer reads 1,000 wordpieces a second forward and 250 backward as well.
+RATE = EncoderRate(
+    width=32, heads=2, inner=64, length=40, forward=1e3, training=250.0, kept_bytes=500.0
+)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return open_machine("2-core-epyc").model_copy(
+        update={"encoders": (RATE,), "weights": 1e6, "num_threads": 2}
+    )
+
+
+@pytest.fixture
+def experiment(trunk_folder: Path) -> Experiment:
+    assignments = [
+        f"embedder.trunk='{trunk_folder}'", f"reader.trunk='{trunk_folder}'",
+        "train_questions=['a.jsonl']", "dev_questions=['b.jsonl']",
+        "corpus.passage_tokens=64", "packing.query_tokens=32",
+    ]  # fmt: skip
+    return with_overrides(read_recipe("laptop"), assignments)
+
+
+def seconds_of(plan: Plan) -> dict[str, float]:
+    return {stage.name: stage.seconds for stage in plan.stages}
+
+
+def test_the_shape_of_a_trunk_is_read_without_its_weights(trunk_folder: Path) -> None:
+    tiny = trunk_of(str(trunk_folder))
+    assert (tiny.shape, tiny.num_layers) == (Shape(32, 2, 64), 2)
+    assert trunk_of("google-bert/bert-base-uncased").num_layers == 12
+    # BERT-base has 109.5 million weights, its pooler of 0.6 million included.
+    assert trunk_of("google-bert/bert-base-uncased").num_weights == pytest.approx(109e6, rel=0.01)
+    with pytest.raises(ResourceError, match="not on this machine"):
+        trunk_of("nobody/knows-this")
+
+
+def test_embedding_the_corpus_by_hand(experiment: Experiment, machine: Machine) -> None:
+    # 10,000 passages of 40 wordpieces through two layers at 1,000 a second each.
+    costs = Costs(experiment, WORK, machine)
+    assert costs.embedder == Trunk(Shape(32, 2, 64), 2, costs.embedder.vocab)
+    assert costs.embed(WORK.passages, WORK.num_passages) == pytest.approx(800.0)
+
+
+def test_a_reading_step_by_hand(experiment: Experiment, machine: Machine) -> None:
+    settings = experiment.warm_start.reader.objective
+    settings = settings.model_copy(update={"batch_size": 10, "null_share": 0.0})
+    step = Costs(experiment, WORK, machine).reading(settings, experiment.warm_start.reader.loop)
+    # 10 pairs of 20 + 40 - 1 wordpieces through two layers, 250 a second forward and backward at
+    # length 40; the operations of a wordpiece grow with the length of its input.
+    shape = Shape(32, 2, 64)
+    rate = 250.0 * shape.layer_flops(40) / shape.layer_flops(59)
+    assert step.seconds["trunks"] == pytest.approx(2 * 590 / rate)
+    assert step.total == pytest.approx(sum(step.seconds.values()))
+    assert step.seconds["optimiser"] == pytest.approx(
+        Costs(experiment, WORK, machine).reader.num_weights / 1e6
+    )
+
+
+def test_recomputation_takes_a_third_more_and_keeps_less(
+    experiment: Experiment, machine: Machine
+) -> None:
+    settings = experiment.pretrain.objective.model_copy(update={"token_budget": 200})
+    loop = experiment.pretrain.loop
+    plain, again = (
+        Costs(experiment, WORK, machine).realm(
+            settings, loop.model_copy(update={"recompute": wanted})
+        )
+        for wanted in (False, True)
+    )
+    assert again.seconds["trunks"] == pytest.approx(4 / 3 * plain.seconds["trunks"])
+    assert again.kept_bytes < plain.kept_bytes
+
+
+def test_the_stages_are_those_of_a_run(experiment: Experiment, machine: Machine) -> None:
+    plan = make_plan(experiment, WORK, machine)
+    names = [stage.name for stage in plan.stages]
+    assert names == [
+        "corpus", "spans", "lexical", "start", "trunk-vectors", "warm-start-embedder",
+        "reading-pairs", "warm-start-reader", "index-warm-start", "pretrain", "index",
+        "finetune", "evaluate",
+    ]  # fmt: skip
+    assert plan.seconds == pytest.approx(sum(stage.seconds for stage in plan.stages))
+    assert plan.gigabytes == max(stage.gigabytes for stage in plan.stages)
+    shorter = with_overrides(
+        experiment, ["warm_start.reader.loop.num_steps=0", "train_questions=[]", "dev_questions=[]"]
+    )
+    left = [stage.name for stage in make_plan(shorter, WORK, machine).stages]
+    assert set(names) - set(left) == {
+        "reading-pairs", "warm-start-reader", "finetune", "evaluate"
+    }  # fmt: skip
+
+
+def test_twice_the_steps_take_twice_as_long(experiment: Experiment, machine: Machine) -> None:
+    # Nothing but steps: no questions that are held out, and next to no saving.
+    quick = machine.model_copy(update={"written_bytes": 1e15})
+    once, twice = (
+        seconds_of(
+            make_plan(
+                with_overrides(
+                    experiment,
+                    [f"pretrain.loop.num_steps={number}", "pretrain.num_held_out=0",
+                     "pretrain.refresh.every=1000"],
+                ),
+                WORK, quick,
+            )
+        )["pretrain"]
+        for number in (100, 200)
+    )  # fmt: skip
+    assert twice == pytest.approx(2 * once, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "lag", "expected"),
+    [("inline", None, (0, 99)), ("process", 30, (30, 129))],
+    ids=["training waits", "fixed"],
+)
+def test_the_age_of_a_snapshot(
+    experiment: Experiment, machine: Machine, mode: str, lag: int | None, expected: tuple[int, int]
+) -> None:
+    assignments = [f"pretrain.refresh.mode='{mode}'"]
+    if lag is not None:
+        assignments.append(f"pretrain.refresh.adoption_lag={lag}")
+    plan = make_plan(with_overrides(experiment, assignments), WORK, machine)
+    assert (plan.refresh_age, plan.oldest) == expected
+
+
+def test_a_refresh_beside_the_trainer_ages_by_the_steps_meanwhile(
+    experiment: Experiment, machine: Machine
+) -> None:
+    trained = [
+        "pretrain.refresh.mode='process'", "pretrain.objective.embedder_trains='all'",
+        "warm_start.embedder.objective.trains='all'",
+        "warm_start.embedder.objective.teacher_share=0.0",
+    ]  # fmt: skip
+    changed = with_overrides(experiment, trained)
+    plan = make_plan(changed, WORK, machine)
+    costs = Costs(changed, WORK, machine)
+    step = costs.realm(changed.pretrain.objective, changed.pretrain.loop)
+    # One of two threads refreshes: the corpus takes twice as long, and so do the trainer's trunks.
+    step.seconds["trunks"] *= 2
+    expected = 2 * costs.embed(WORK.passages, WORK.num_passages) / step.total
+    assert plan.refresh_age == pytest.approx(math.ceil(expected), abs=2)
+    assert plan.oldest >= plan.refresh_age + changed.pretrain.refresh.every - 1
+
+
+def test_devices_share_a_batch(experiment: Experiment, machine: Machine) -> None:
+    eight = machine.model_copy(update={"num_devices": 8, "weights": 1e15, "search_rows": 1e15})
+    settings = experiment.pretrain.objective.model_copy(update={"batch_size": 64})
+    alone, shared = (
+        Costs(experiment, WORK, chosen).realm(settings, experiment.pretrain.loop)
+        for chosen in (machine, eight)
+    )
+    assert alone.seconds["trunks"] == pytest.approx(8 * shared.seconds["trunks"], rel=0.1)
+
+
+def test_what_does_not_fit_is_said(experiment: Experiment, machine: Machine) -> None:
+    small = machine.model_copy(update={"memory_gigabytes": 0.1})
+    assert any("will not fit" in note for note in make_plan(experiment, WORK, small).notes)
+    assert make_plan(experiment, WORK, machine).notes == ()

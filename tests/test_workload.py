@@ -1,0 +1,103 @@
+"""Is a corpus counted rightly from its beginning?"""
+
+import bz2
+import gzip
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from realm import workload
+from realm.experiment import Experiment, read_recipe
+from realm.workload import estimate_workload
+
+
+def experiment_of(trunk: Path, **changes: object) -> Experiment:
+    values = {
+        "sources": (), "corpus": {"passage_tokens": 64}, "packing": {"query_tokens": 32},
+        "embedder": {"trunk": str(trunk)}, "reader": {"trunk": str(trunk)}, **changes,
+    }  # fmt: skip
+    return Experiment.model_validate(values)
+
+
+def name(number: int) -> str:
+    """Sixteen characters that no compression shortens by much."""
+    return sha256(str(number).encode()).hexdigest()[:16]
+
+
+def rows(number: int) -> str:
+    text = "The Sorna is a river of Velland. It rises on Mount Keld."
+    facts = ({"id": name(n), "title": "Sorna", "text": text} for n in range(number))
+    return "".join(json.dumps(row) + "\n" for row in facts)
+
+
+def dump(number: int) -> str:
+    text = "The Sorna is a river. It rises on Mount Keld."
+    pages = (
+        f"<page><title>{name(n)}</title><ns>0</ns><id>{n}</id><revision><text>{text}</text>"
+        "</revision></page>\n"
+        for n in range(number)
+    )
+    return "<mediawiki>\n" + "".join(pages) + "</mediawiki>"
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".jsonl": lambda text: text,
+    ".jsonl.gz": gzip.compress,
+    ".jsonl.zst": lambda text: zstandard.ZstdCompressor().compress(text),
+    ".jsonl.bz2": bz2.compress,
+    ".xml": lambda text: text,
+}
+
+
+@pytest.mark.parametrize("kind", PACK)
+def test_the_beginning_speaks_for_the_whole(
+    kind: str, trunk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (dump if ".xml" in kind else rows)(400).encode()
+    file = tmp_path / f"source{kind}"
+    file.write_bytes(PACK[kind](whole))
+    monkeypatch.setattr(workload, "_SAMPLE_BYTES", file.stat().st_size // 3)
+    found = estimate_workload(experiment_of(trunk_folder, sources=(str(file),)))
+    # Each document is one passage; packed files are a little denser here and there.
+    assert found.num_passages == pytest.approx(400, rel=0.1)
+    assert found.num_train_questions == 0
+
+
+def test_a_small_folder_is_counted_whole(trunk_folder: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text("A river rises here. It ends there.", "utf-8")
+    found = estimate_workload(experiment_of(trunk_folder, sources=(str(tmp_path),)))
+    assert found.num_passages == 3
+    assert found.num_characters == 3 * len("A river rises here. It ends there.")
+    assert found.notes == ()
+
+
+def test_lengths_are_packed_lengths(trunk_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Tavil is a port. It is old.", "utf-8")
+    found = estimate_workload(experiment_of(trunk_folder, sources=(str(tmp_path),)))
+    # The title is the file's name. Two sentences, each with [CLS] and [SEP].
+    words, title = found.passages[0] - 3, found.passages[0] - 3 - (found.sentences - 2).sum()
+    assert title >= 1
+    assert words == title + (found.sentences - 2).sum()
+
+
+def test_what_is_not_here_is_assumed_and_said(trunk_folder: Path) -> None:
+    far = experiment_of(trunk_folder, sources=("nowhere.jsonl",), train_questions=("no.jsonl",))
+    found = estimate_workload(far)
+    assert found.num_passages == 1_000_000
+    assert any("--passages" in note for note in found.notes)
+    assert any("no.jsonl is not here" in note for note in found.notes)
+    told = estimate_workload(far, 2_000_000)
+    assert told.num_passages == 2_000_000
+    assert told.num_characters == 2 * found.num_characters
+    assert not any("--passages" in note for note in told.notes)
+
+
+def test_the_demo_is_counted_to_the_passage() -> None:
+    found = estimate_workload(read_recipe("demo"))
+    assert found.num_passages == 340
+    assert found.dev_questions == (324,)
