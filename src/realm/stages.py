@@ -141,7 +141,7 @@ class Run(PretrainRun):
 
     def require_answering(self, name: str) -> None:
         """Make sure that the named checkpoint of an imported run can read and point at answers."""
-        self.require("reader")
+        self.require("query embedder", "reader")
         if name != "finetune":
             self.require("span head")
 

@@ -8,7 +8,7 @@ after it a seventh of its time, so it is done now and then.
 import ctypes
 from functools import cache
 
-STEPS_BETWEEN = 10
+STEPS_BETWEEN = 5
 
 
 @cache
