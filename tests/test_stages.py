@@ -140,30 +140,6 @@ def test_one_half_may_be_what_it_was_before_realm(
     assert run.answerer("finetune").answer(["Where is the port?"])
 
 
-def test_reading_may_be_learned_before_the_rest_of_fine_tuning(
-    experiment: Experiment, questions: Path, tmp_path: Path
-) -> None:
-    values = {
-        "finetune.reading_first.loop": "{ num_steps = 2, save_every = 1, precision = 'fp32' }",
-        "finetune.reading_first.objective.batch_size": "2",
-        "finetune.loop.num_steps": "0",
-    }
-    wanted = changed(experiment, questions, **values)
-    folder = tmp_path / "run"
-    first = Run(folder, wanted).finetune()
-    learned = folder / "finetune" / "reading" / "checkpoints" / "step-000000002"
-    # The rest begins with what reading learned: after no steps it is the same.
-    weights = load_file(first / "weights.safetensors")
-    torch.testing.assert_close(weights, load_file(learned / "weights.safetensors"))
-    before = load_file(Run(folder, wanted).pretrain() / "weights.safetensors")
-    moved = [name for name in before if not torch.equal(before[name], weights[name])]
-    assert any(name.startswith("reader.") for name in moved)
-    assert read_manifest(first).inputs["checkpoint"] == read_manifest(learned).fingerprint
-    other = with_overrides(wanted, ["finetune.reading_first.objective.retrieval_weight=2"])
-    with pytest.raises(ArtifactError, match="trained with other settings"):
-        Run(folder, other).finetune()
-
-
 def test_exact_match_is_measured_while_training(
     experiment: Experiment, questions: Path, tmp_path: Path
 ) -> None:

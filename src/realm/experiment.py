@@ -67,23 +67,9 @@ class WarmStartSettings(Settings):
     reader: ReaderWarmStart = ReaderWarmStart()
 
 
-class ReadingFirstSettings(Settings):
-    """Before the rest of fine-tuning: each question beside one passage that holds an answer.
-
-    To point inside the right passage is most of what is to learn, and costs a fifth of a step
-    with five passages; what the rest then learns is to choose between passages.
-    """
-
-    loop: LoopSettings = LoopSettings(num_steps=0)
-    objective: OpenQaSettings = OpenQaSettings(
-        batch_size=16, reader_passages=1, reader_evidence="ensured"
-    )
-
-
 class FinetuneSettings(Settings):
     """Fine-tuning on questions."""
 
-    reading_first: ReadingFirstSettings = ReadingFirstSettings()
     loop: LoopSettings = LoopSettings(num_steps=1000)
     objective: OpenQaSettings = OpenQaSettings()
     retriever_from: Literal["start", "warm-start", "pretrain"] = "pretrain"

@@ -15,7 +15,7 @@ from realm.artifact import fingerprint_of
 from realm.errors import SettingError
 from realm.evaluation.open_qa import exact_match_of_sample
 from realm.examples.question import Question
-from realm.experiment import BEST_FINETUNED_BY, FinetuneSettings
+from realm.experiment import BEST_FINETUNED_BY
 from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import Model, load_model
 from realm.openqa.answerer import Answerer, open_answerer
@@ -24,7 +24,7 @@ from realm.openqa.objective import OpenQaObjective, OpenQaSettings
 from realm.pretrain_stages import Measure, PretrainRun
 from realm.retrieval.lexical import LexicalIndex
 from realm.retrieval.retriever import Retriever
-from realm.training.loop import LoopSettings, Objective, Scalars
+from realm.training.loop import Objective, Scalars
 
 
 class Run(PretrainRun):
@@ -39,9 +39,25 @@ class Run(PretrainRun):
         if settings.objective.null_passage:
             self.require("passage embedder")  # it embeds the null passage
         first, snapshot = self.pretrain(), self.snapshot("finetune")
-        begin, first = self._before_finetuning(first, snapshot)
-        objective = self._open_qa(begin, snapshot, settings.objective, settings.loop)
-        inputs = self._finetuning_inputs(first, settings, snapshot)
+        inputs = {
+            **self._inputs(first, settings, self.experiment.index),
+            "snapshot": snapshot.manifest.fingerprint,
+            "questions": fingerprint_of([asdict(q) for q in self.train_questions()]),
+        }
+
+        def objective() -> Objective:
+            model = load_model(first)
+            if settings.retriever_from != "pretrain":
+                model.embedder = self._half(settings.retriever_from).embedder
+            if settings.reader_from != "pretrain":
+                model.reader = self._half(settings.reader_from).reader
+            model.embedder = model.embedder.with_own_query_tower()
+            questions = self._questions_to_learn_from(model, snapshot)
+            return OpenQaObjective(
+                model, self.corpus(), snapshot, questions, settings.objective,
+                seed=settings.loop.seed, index_settings=self.experiment.index,
+            )  # fmt: skip
+
         if settings.num_development_questions:
             chosen_by = [asdict(q) for q in self.development_questions()]
             inputs["development"] = fingerprint_of(
@@ -50,63 +66,6 @@ class Run(PretrainRun):
         measure = self._measure_development(snapshot)
         self._train("finetune", folder, objective, settings.loop, inputs, measure)
         return self.checkpoint("finetune")
-
-    def _before_finetuning(
-        self, first: Path, snapshot: Snapshot
-    ) -> tuple[Callable[[], Model], Path]:
-        """What fine-tuning begins with, after reading was learned alone where that is wished."""
-        settings = self.experiment.finetune
-        reading = settings.reading_first
-        if reading.loop.num_steps == 0:
-            return lambda: self._halves(first), first
-        objective = self._open_qa(
-            lambda: self._halves(first), snapshot, reading.objective, reading.loop
-        )
-        without_rest = FinetuneSettings(
-            reading_first=reading,
-            retriever_from=settings.retriever_from,
-            reader_from=settings.reader_from,
-        )
-        inputs = self._finetuning_inputs(first, without_rest, snapshot)
-        folder = self.path / "finetune" / "reading"
-        learned = self._train("finetune-reading", folder, objective, reading.loop, inputs)
-        return lambda: load_model(learned), learned
-
-    def _open_qa(
-        self,
-        begin: Callable[[], Model],
-        snapshot: Snapshot,
-        settings: OpenQaSettings,
-        loop: LoopSettings,
-    ) -> Callable[[], Objective]:
-        def objective() -> Objective:
-            model = begin()
-            questions = self._questions_to_learn_from(model, snapshot, settings, loop)
-            return OpenQaObjective(
-                model, self.corpus(), snapshot, questions, settings,
-                seed=loop.seed, index_settings=self.experiment.index,
-            )  # fmt: skip
-
-        return objective
-
-    def _halves(self, first: Path) -> Model:
-        """The pre-trained model, or its halves from earlier stages, with a query side to move."""
-        settings, model = self.experiment.finetune, load_model(first)
-        if settings.retriever_from != "pretrain":
-            model.embedder = self._half(settings.retriever_from).embedder
-        if settings.reader_from != "pretrain":
-            model.reader = self._half(settings.reader_from).reader
-        model.embedder = model.embedder.with_own_query_tower()
-        return model
-
-    def _finetuning_inputs(
-        self, first: Path, settings: FinetuneSettings, snapshot: Snapshot
-    ) -> dict[str, str]:
-        return {
-            **self._inputs(first, settings, self.experiment.index),
-            "snapshot": snapshot.manifest.fingerprint,
-            "questions": fingerprint_of([asdict(q) for q in self.train_questions()]),
-        }
 
     def _measure_development(self, snapshot: Snapshot) -> Measure | None:
         """Exact match of the model in training on a sample of the development questions."""
@@ -167,16 +126,14 @@ class Run(PretrainRun):
         lexical = self.lexical() if experiment.retrieval.lexical else None
         return objective.model_copy(update=changes), lexical
 
-    def _questions_to_learn_from(
-        self, model: Model, snapshot: Snapshot, settings: OpenQaSettings, loop: LoopSettings
-    ) -> list[Question]:
+    def _questions_to_learn_from(self, model: Model, snapshot: Snapshot) -> list[Question]:
         """Those of the training questions that this corpus can answer, and a few others."""
-        questions = self.train_questions()
+        questions, settings = self.train_questions(), self.experiment.finetune
         index = snapshot.index(self.experiment.index)
         with self.progress("questions looked up", len(questions)) as advance:
             return select_questions(
                 model, self.corpus(), index, questions,
-                unanswered_share=settings.unanswered_share, seed=loop.seed,
+                unanswered_share=settings.objective.unanswered_share, seed=settings.loop.seed,
                 on_progress=lambda done: advance(done, ""),
             )  # fmt: skip
 

@@ -74,7 +74,6 @@ _FIGURES: Mapping[str, Sequence[_Figure]] = {
         ),
     ),
     "Fine-tuning": (
-        _Figure("Reading first", "finetune/reading", {"reader_loss": "pointing at the answer"}),
         _Figure("Loss", "finetune", {"retriever_loss": "retriever", "reader_loss": "reader"}),
         _Figure(
             "Recall on the training questions",
