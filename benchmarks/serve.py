@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from threading import Thread
 
-import httpx
+import httpx2
 
 from harness import OURS, Bench, Repeat, by_turns, environment_of, percentile, run
 from realm.errors import ArtifactError
@@ -39,7 +39,7 @@ _OFFLINE = "Answerer, 32 at once"
 _UNBATCHED = "Answerer, one by one"
 _ONE_ANSWER_IN = 10  # requests; the others retrieve, so that 20,000 take minutes
 
-Request = Callable[[httpx.AsyncClient, str], Awaitable[None]]
+Request = Callable[[httpx2.AsyncClient, str], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ async def _load(
     begin = time.perf_counter()
 
     async def client() -> None:
-        async with httpx.AsyncClient(base_url=address, timeout=60.0) as connection:
+        async with httpx2.AsyncClient(base_url=address, timeout=60.0) as connection:
             while time.perf_counter() - begin < seconds and (number := next(numbers)) < requests:
                 sent = time.perf_counter()
                 await request(connection, asked[number % len(asked)])
@@ -158,12 +158,12 @@ async def _load(
     return time.perf_counter() - begin, done
 
 
-async def _answer(client: httpx.AsyncClient, question: str) -> None:
+async def _answer(client: httpx2.AsyncClient, question: str) -> None:
     response = await client.post("/v1/answer", json={"question": question})
     response.raise_for_status()
 
 
-async def _mixed(client: httpx.AsyncClient, question: str) -> None:
+async def _mixed(client: httpx2.AsyncClient, question: str) -> None:
     if len(question) % _ONE_ANSWER_IN == 0:
         response = await client.post("/v1/answer", json={"question": question, "num_passages": 1})
     else:
