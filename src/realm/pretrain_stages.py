@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from realm.artifact import fingerprint_of, is_finished, read_manifest
 from realm.config import Settings
 from realm.data_stages import DataRun
@@ -49,6 +51,7 @@ class PretrainRun(DataRun):
         sample = experiment.warm_start.embedder.principal_components_sample
         inputs = {"corpus": store.fingerprint}
         with self._stage("start", "principal components", 1) as advance:
+            torch.manual_seed(experiment.pretrain.loop.seed)  # of heads that no trunk brings
             model = new_model(experiment.embedder, experiment.reader, experiment.packing_settings)
             if sample:
                 # A copy computes, perhaps in half precision: the trunks are kept as they came.
