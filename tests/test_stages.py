@@ -140,6 +140,21 @@ def test_one_half_may_be_what_it_was_before_realm(
     assert run.answerer("finetune").answer(["Where is the port?"])
 
 
+def test_the_reader_may_drop_out_in_fine_tuning_alone(
+    experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    losses = []
+    for rate in ("0.0", "0.5"):
+        wanted = changed(experiment, questions, **{"finetune.reader_dropout": rate})
+        folder = tmp_path / rate
+        Run(folder, wanted).finetune()
+        (first, *_) = read_metrics(folder / "finetune" / "metrics.jsonl")
+        losses.append((first["retriever_loss"], first["reader_loss"]))
+    # Two runs of one recipe begin alike.
+    assert losses[0][0] == losses[1][0]
+    assert losses[0][1] != losses[1][1]
+
+
 def test_exact_match_is_measured_while_training(
     experiment: Experiment, questions: Path, tmp_path: Path
 ) -> None:

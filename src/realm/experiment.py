@@ -76,6 +76,8 @@ class FinetuneSettings(Settings):
     """The checkpoint whose retriever is fine-tuned; an earlier one undoes REALM (table 2)."""
     reader_from: Literal["start", "warm-start", "pretrain"] = "pretrain"
     """The checkpoint whose reader is fine-tuned."""
+    reader_dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Dropout in the reader's trunk while questions are few; None leaves it as in pre-training."""
     num_development_questions: int = Field(default=0, ge=0)
     """Questions of the first of `dev_questions` on which exact match is measured at every
     checkpoint; 0 measures none."""

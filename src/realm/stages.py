@@ -18,6 +18,7 @@ from realm.examples.question import Question
 from realm.experiment import BEST_FINETUNED_BY
 from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import Model, load_model
+from realm.models.trunk import set_dropout
 from realm.openqa.answerer import Answerer, open_answerer
 from realm.openqa.finetune import select_questions
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
@@ -52,6 +53,8 @@ class Run(PretrainRun):
             if settings.reader_from != "pretrain":
                 model.reader = self._half(settings.reader_from).reader
             model.embedder = model.embedder.with_own_query_tower()
+            if settings.reader_dropout is not None:
+                set_dropout(model.reader.trunk, settings.reader_dropout)
             questions = self._questions_to_learn_from(model, snapshot)
             return OpenQaObjective(
                 model, self.corpus(), snapshot, questions, settings.objective,

@@ -18,7 +18,7 @@ from realm.models import trunk
 from realm.models.checkpoint import Model, new_model
 from realm.models.embedder import EmbedderSettings, evaluating
 from realm.models.reader import ReaderSettings, masked_log_probs, read
-from realm.models.trunk import DEFAULT_TRUNK, load_trunk, locate_trunk
+from realm.models.trunk import DEFAULT_TRUNK, load_trunk, locate_trunk, set_dropout
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -175,3 +175,21 @@ def test_half_a_masked_head_is_left_out(folder: Path) -> None:
     rename(folder, {"cls.predictions.transform.dense": "cls.other"})
     head = build(folder).reader.masked_head
     assert torch.equal(head.bias, torch.zeros_like(head.bias))
+
+
+def test_dropout_can_be_changed_and_rests_outside_training(trunk_folder: Path) -> None:
+    loaded, other = (load_trunk(trunk_folder, dropout=rate) for rate in (0.0, 0.3))
+    inputs = {"input_ids": torch.arange(1, 9)[None], "attention_mask": torch.ones(1, 8).long()}
+
+    def hidden(encoder: torch.nn.Module) -> torch.Tensor:
+        torch.manual_seed(0)
+        state: torch.Tensor = encoder(**inputs).last_hidden_state
+        return state.detach()
+
+    other.load_state_dict(loaded.state_dict())
+    plain = hidden(loaded.train())
+    set_dropout(loaded, 0.3)
+    # As if it had been loaded so, whichever layer drops what.
+    torch.testing.assert_close(hidden(loaded), hidden(other.train()))
+    assert not torch.allclose(hidden(loaded), plain)
+    torch.testing.assert_close(hidden(loaded.eval()), plain)

@@ -70,6 +70,13 @@ def find_trunk(name: str) -> Path | None:
     return _cached(name) or (_carried() if name == DEFAULT_TRUNK else None)
 
 
+def set_dropout(trunk: torch.nn.Module, rate: float) -> None:
+    """Give all layers of a trunk, attention's among them, another rate of dropout."""
+    for module in trunk.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = rate
+
+
 def load_trunk(folder: Path, *, dropout: float, uses_pooler: bool = False) -> torch.nn.Module:
     """Load an encoder in single precision with its weights, or fresh where there are none.
 
