@@ -15,7 +15,7 @@ const CHARACTERS_AT_ONCE = 200_000;
 /** @typedef {{say: (kind: "" | "good" | "bad", ...said: (Node | string)[]) => void}} Line */
 /** @typedef {(name: string) => Line} Report */
 
-/** @param {(edits: Edit[]) => void} onadded */
+/** @param {(version: string) => void} onadded is told the corpus's new version, before a person is */
 export function createAdding(onadded) {
   const outcomes = element("ul", { class: "outcomes", "aria-live": "polite", "aria-label": "What was added" });
 
@@ -55,7 +55,7 @@ function sayAdded(line, edits) {
 
 /**
  * @param {Report} report
- * @param {(edits: Edit[]) => void} onadded
+ * @param {(version: string) => void} onadded
  */
 function pasteForm(report, onadded) {
   const [titleId, textId, idId, hint, error] = [newId(), newId(), newId(), newId(), newId()];
@@ -80,11 +80,11 @@ function pasteForm(report, onadded) {
     button.disabled = true;
     try {
       const given = id.value.trim() || (await freeId(slug(title.value) || "document"));
-      const { edits } = await putDocuments([{ id: given, title: title.value.trim(), text: text.value }]);
+      const { edits, corpus_version } = await putDocuments([{ id: given, title: title.value.trim(), text: text.value }]);
+      onadded(corpus_version);
       sayAdded(report(title.value.trim() || given), edits);
       form.reset();
       id.placeholder = "";
-      onadded(edits);
     } catch (problem) {
       wrong.textContent = messageOf(problem);
     }
@@ -121,7 +121,7 @@ async function freeId(id) {
 
 /**
  * @param {Report} report
- * @param {(edits: Edit[]) => void} onadded
+ * @param {(version: string) => void} onadded
  */
 function uploadForm(report, onadded) {
   const [field, hint] = [newId(), newId()];
@@ -141,9 +141,7 @@ function uploadForm(report, onadded) {
     progress.hidden = false;
     for (const [file, line] of lines) {
       try {
-        const edits = await addAll(await readFile(file), line);
-        sayAdded(line, edits);
-        onadded(edits);
+        sayAdded(line, await addAll(await readFile(file), line, onadded));
       } catch (error) {
         line.say("bad", `was not added: ${messageOf(error)}`);
       }
@@ -168,14 +166,17 @@ function uploadForm(report, onadded) {
 /**
  * @param {NewDocument[]} documents
  * @param {Line} line
+ * @param {(version: string) => void} onadded
  */
-async function addAll(documents, line) {
+async function addAll(documents, line, onadded) {
   /** @type {Edit[]} */
   const edits = [];
   for (const batch of batches(documents)) {
     line.say("", `adding ${edits.length + batch.length} of ${documents.length}…`);
     try {
-      edits.push(...(await putDocuments(batch)).edits);
+      const made = await putDocuments(batch);
+      edits.push(...made.edits);
+      onadded(made.corpus_version);
     } catch (error) {
       if (!edits.length) throw error;
       throw new Error(`${messageOf(error)} (the first ${count(edits.length, "document")} were added)`);

@@ -23,8 +23,8 @@ export function documentsView(app) {
   const search = createForm({ label: "Search titles and ids", button: "Search", onsubmit: look });
   const { input } = search;
   const adding = app.info.can.edit
-    ? createAdding(() => {
-        void app.refreshInfo();
+    ? createAdding((version) => {
+        app.noteVersion(version);
         list.load(input.value.trim());
       })
     : element("p", { class: "notice" }, "The documents of this server can be read here, not changed.");
@@ -133,7 +133,8 @@ function documentRow(summary, app) {
 
   async function takeAway() {
     const { text } = await readDocument(id);
-    await removeDocument(id);
+    const { corpus_version } = await removeDocument(id);
+    app.noteVersion(corpus_version);
     const undo = button(`Put ${name} back`, "Undo", () => putBack(text));
     row.replaceChildren(element("p", { class: "what soft" }, "Removed ", element("bdi", {}, name)), undo, wrong);
     undo.focus();
@@ -142,7 +143,8 @@ function documentRow(summary, app) {
 
   /** @param {string} text */
   async function putBack(text) {
-    const { edits } = await putDocuments([{ id, title, text }]);
+    const { edits, corpus_version } = await putDocuments([{ id, title, text }]);
+    app.noteVersion(corpus_version);
     present({ ...summary, origin: "edited", num_passages: edits[0].num_passages }).focus();
     announce(`${name} is back.`);
   }
@@ -158,7 +160,6 @@ function documentRow(summary, app) {
       wrong.textContent = "";
       try {
         await change();
-        await app.refreshInfo();
       } catch (error) {
         wrong.textContent = messageOf(error);
         made.disabled = false;

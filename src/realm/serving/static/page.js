@@ -29,8 +29,7 @@ import { whyView } from "./why.js";
  * @property {(hash: string, isForced?: boolean) => void} go to an address; forced, even if it is this one
  * @property {(hash: string) => void} rename the address of what is shown
  * @property {() => boolean} canGoBack
- * @property {() => Promise<void>} refreshInfo
- * @property {(version: string) => void} noteVersion of the corpus, that an answer came from
+ * @property {(version: string) => void} noteVersion of the corpus, that an answer came from or an edit made
  */
 
 /** @type {Record<string, (app: App) => View>} */
@@ -45,6 +44,7 @@ const about = /** @type {HTMLElement} */ (document.getElementById("about"));
 const kept = new Map();
 let current = "";
 let numVisited = 0;
+let numDescribed = 0;
 let isForced = false;
 
 /** @param {import("./api.js").Info} facts */
@@ -59,17 +59,24 @@ function start(facts) {
     },
     rename: (hash) => history.replaceState(null, "", hash),
     canGoBack: () => numVisited > 1,
-    async refreshInfo() {
-      app.info = await info().catch(() => app.info);
-      describe(app.info);
-    },
     noteVersion(version) {
-      if (version !== app.info.corpus_version) void app.refreshInfo();
+      if (version === app.info.corpus_version) return;
+      app.info.corpus_version = version; // at once: the next click must not find what was kept from before
+      void refreshInfo(app);
     },
   };
   describe(facts);
   addEventListener("hashchange", () => show(app));
   show(app);
+}
+
+/** @param {App} app */
+async function refreshInfo(app) {
+  const own = (numDescribed += 1);
+  const facts = await info().catch(() => app.info);
+  if (own !== numDescribed) return; // asked before the latest edit
+  app.info = facts;
+  describe(facts);
 }
 
 /** @param {App} app */
