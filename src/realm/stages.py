@@ -136,6 +136,7 @@ class Run(PretrainRun):
         with self.progress("questions looked up", len(questions)) as advance:
             return select_questions(
                 model, self.corpus(), index, questions,
+                depth=settings.objective.selection_depth,
                 unanswered_share=settings.objective.unanswered_share, seed=settings.loop.seed,
                 on_progress=lambda done: advance(done, ""),
             )  # fmt: skip

@@ -34,9 +34,12 @@ def select(
     questions: list[Question],
     *,
     share: float,
+    depth: int = 20,
     seed: int = 0,
 ) -> list[Question]:
-    return select_questions(model, store, index, questions, unanswered_share=share, seed=seed)
+    return select_questions(
+        model, store, index, questions, depth=depth, unanswered_share=share, seed=seed
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,6 @@ def test_only_what_is_retrieved_counts(
     index: ExactIndex,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(finetune, "SELECTION_DEPTH", 2)
     monkeypatch.setattr(finetune, "_AT_ONCE", 4)
     with evaluating(small_model.embedder), torch.no_grad():
         ids = [question_ids(small_model, question.question) for question in ANSWERED]
@@ -87,7 +89,7 @@ def test_only_what_is_retrieved_counts(
         if any(holds_answer(small_store, row, question) for row in rows)
     ]
     assert 0 < len(expected) < len(ANSWERED)
-    assert select(small_model, small_store, index, ANSWERED, share=0.0) == expected
+    assert select(small_model, small_store, index, ANSWERED, share=0.0, depth=2) == expected
 
 
 def test_progress_counts_questions(
@@ -97,7 +99,7 @@ def test_progress_counts_questions(
     questions = ANSWERED * 15
     select_questions(
         small_model, small_store, index, questions,
-        unanswered_share=0.0, seed=0, on_progress=done.append,
+        depth=20, unanswered_share=0.0, seed=0, on_progress=done.append,
     )  # fmt: skip
     assert done == [64, 90]
 

@@ -19,7 +19,6 @@ from realm.models.embedder import evaluating
 from realm.openqa.labels import holds_answer
 from realm.openqa.objective import embed_questions, question_ids
 
-SELECTION_DEPTH = 20  # best passages in which an answer is looked for
 _AT_ONCE = 64
 
 
@@ -29,11 +28,12 @@ def select_questions(
     index: Index,
     questions: Sequence[Question],
     *,
+    depth: int,
     unanswered_share: float,
     seed: int,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Question]:
-    """Keep the questions whose answer is retrieved, and at most that share of others.
+    """Keep questions answered among their `depth` best passages, and at most a share of others.
 
     Raises:
         SourceError: no retrieved passage holds an answer to any question.
@@ -44,7 +44,7 @@ def select_questions(
         batch = questions[begin : begin + _AT_ONCE]
         with evaluating(model.embedder), torch.no_grad():
             ids = [question_ids(model, question.question) for question in batch]
-            found = index.search(embed_questions(model, ids).cpu(), SELECTION_DEPTH)
+            found = index.search(embed_questions(model, ids).cpu(), depth)
         for question, rows in zip(batch, found.rows.tolist(), strict=True):
             is_answered = any(holds_answer(store, row, question) for row in rows)
             (answered if is_answered else unanswered).append(question)

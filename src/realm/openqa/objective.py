@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from realm.config import Settings
@@ -66,6 +67,9 @@ class OpenQaSettings(Settings):
     wordpieces."""
     null_passage: bool = True
     """Whether "no answer here" is an outcome."""
+    selection_depth: int = Field(default=20, ge=1)
+    """A question is learned from if an answer stands in one of that many best passages. Further
+    down, more answers stand by chance in passages about something else."""
     unanswered_share: float = 0.1
     """Largest share of training questions of which no retrieved passage holds an answer."""
     retrieval_weight: float = 1.0
