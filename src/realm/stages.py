@@ -135,10 +135,8 @@ class Run(PretrainRun):
         index = snapshot.index(self.experiment.index)
         with self.progress("questions looked up", len(questions)) as advance:
             return select_questions(
-                model, self.corpus(), index, questions,
-                depth=settings.objective.selection_depth,
-                unanswered_share=settings.objective.unanswered_share, seed=settings.loop.seed,
-                on_progress=lambda done: advance(done, ""),
+                model, self.corpus(), index, questions, settings.objective,
+                seed=settings.loop.seed, on_progress=lambda done: advance(done, ""),
             )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from realm.models.embedder import evaluating
 from realm.openqa import finetune
 from realm.openqa.finetune import select_questions
 from realm.openqa.labels import holds_answer
-from realm.openqa.objective import embed_questions, question_ids
+from realm.openqa.objective import OpenQaSettings, embed_questions, question_ids
 
 ANSWERED = [
     Question(f"Question {n}?", (answer,))
@@ -37,9 +37,8 @@ def select(
     depth: int = 20,
     seed: int = 0,
 ) -> list[Question]:
-    return select_questions(
-        model, store, index, questions, depth=depth, unanswered_share=share, seed=seed
-    )
+    settings = OpenQaSettings(selection_depth=depth, unanswered_share=share)
+    return select_questions(model, store, index, questions, settings, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +97,8 @@ def test_progress_counts_questions(
     done: list[int] = []
     questions = ANSWERED * 15
     select_questions(
-        small_model, small_store, index, questions,
-        depth=20, unanswered_share=0.0, seed=0, on_progress=done.append,
+        small_model, small_store, index, questions, OpenQaSettings(),
+        seed=0, on_progress=done.append,
     )  # fmt: skip
     assert done == [64, 90]
 

@@ -17,7 +17,7 @@ from realm.index.exact import Index
 from realm.models.checkpoint import Model
 from realm.models.embedder import evaluating
 from realm.openqa.labels import holds_answer
-from realm.openqa.objective import embed_questions, question_ids
+from realm.openqa.objective import OpenQaSettings, embed_questions, question_ids
 
 _AT_ONCE = 64
 
@@ -27,13 +27,12 @@ def select_questions(
     store: PassageStore,
     index: Index,
     questions: Sequence[Question],
+    settings: OpenQaSettings,
     *,
-    depth: int,
-    unanswered_share: float,
     seed: int,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Question]:
-    """Keep questions answered among their `depth` best passages, and at most a share of others.
+    """Keep questions answered near the top of what is retrieved, and at most a share of others.
 
     Raises:
         SourceError: no retrieved passage holds an answer to any question.
@@ -44,7 +43,7 @@ def select_questions(
         batch = questions[begin : begin + _AT_ONCE]
         with evaluating(model.embedder), torch.no_grad():
             ids = [question_ids(model, question.question) for question in batch]
-            found = index.search(embed_questions(model, ids).cpu(), depth)
+            found = index.search(embed_questions(model, ids).cpu(), settings.selection_depth)
         for question, rows in zip(batch, found.rows.tolist(), strict=True):
             is_answered = any(holds_answer(store, row, question) for row in rows)
             (answered if is_answered else unanswered).append(question)
@@ -55,7 +54,7 @@ def select_questions(
             "no passage of this corpus holds an answer to any training question: give questions "
             "that the documents answer"
         )
-    share = min(unanswered_share, 0.999)
+    share = min(settings.unanswered_share, 0.999)
     room = round(len(answered) * share / (1 - share))
     chosen = np.random.default_rng((seed, 40)).permutation(len(unanswered))[:room]
     return answered + [unanswered[i] for i in sorted(chosen.tolist())]
