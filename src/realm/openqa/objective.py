@@ -38,6 +38,7 @@ from realm.openqa.labels import (
     holds_wordpieces,
 )
 from realm.retrieval.candidates import NULL_ROW
+from realm.retrieval.retriever import Ranker, Retriever
 from realm.training.distributed import join_group
 
 _HOLDS = {
@@ -176,12 +177,13 @@ class OpenQaObjective:
         settings: OpenQaSettings,
         *,
         seed: int,
-        index_settings: IndexSettings | None = None,
+        retriever: Ranker | None = None,
     ) -> None:
+        """Learn from what `retriever` finds; by default the snapshot is searched exactly."""
         self.model, self.settings = model, settings
         self._store, self._snapshot = store, snapshot
         self._questions, self._seed, self._group = list(questions), seed, join_group()
-        self._index = snapshot.index(index_settings or IndexSettings())
+        self._retriever = retriever or Retriever(snapshot.index(IndexSettings()))
         self._holds = _HOLDS[settings.retriever_positives]
         self._spans_of = _SPANS_OF[settings.reader_positives]
 
@@ -200,9 +202,10 @@ class OpenQaObjective:
         questions = [self._questions[i] for i in chosen]
         ids = [question_ids(self.model, question.question) for question in questions]
         vectors = embed_questions(self.model, ids, token_budget=settings.token_budget)
-        found = self._index.search(vectors.detach().cpu(), settings.retriever_passages)
-        retriever, is_positive = self._retriever_loss(vectors, questions, found.rows)
-        to_read = choose_reading(found.rows, is_positive.cpu(), settings)
+        texts = [question.question for question in questions]
+        rows = self._retriever.search(texts, vectors, settings.retriever_passages)
+        retriever, is_positive = self._retriever_loss(vectors, questions, rows)
+        to_read = choose_reading(rows, is_positive.cpu(), settings)
         reader, is_read = self._reader_loss(vectors, ids, questions, to_read)
         scalars = {
             "retriever_loss": float(retriever.detach()),
