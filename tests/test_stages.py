@@ -140,6 +140,20 @@ def test_one_half_may_be_what_it_was_before_realm(
     assert run.answerer("finetune").answer(["Where is the port?"])
 
 
+def test_an_embedder_may_learn_from_questions(
+    experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    values = {"warm_start.questions.depth": "5", "warm_start.embedder.loop.num_steps": "2"}
+    run = Run(tmp_path / "run", changed(experiment, questions, **values))
+    checkpoint = run.warm_start()
+    rows = read_metrics(tmp_path / "run" / "warm-start" / "embedder" / "metrics.jsonl")
+    assert all("cloze_loss" not in row for row in rows)
+    assert read_manifest(checkpoint).inputs["questions"]
+    plain = changed(experiment, questions, **{"warm_start.embedder.loop.num_steps": "2"})
+    with pytest.raises(ArtifactError, match="trained with other settings"):
+        Run(tmp_path / "run", plain).warm_start()
+
+
 def test_words_alone_may_choose_what_is_learned_from_and_read(
     experiment: Experiment, questions: Path, tmp_path: Path
 ) -> None:

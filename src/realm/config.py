@@ -56,7 +56,9 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, An
         group = result
         *sections, key = name.strip().split(".")
         for section in sections:
-            group = group.setdefault(section, {})
+            if group.get(section) is None:  # a section that is left out
+                group[section] = {}
+            group = group[section]
             if not isinstance(group, dict):
                 raise SettingError(f"--set {assignment}: {section} is a value, not a section")
         group[key] = _parse_value(text.strip())

@@ -20,6 +20,7 @@ from realm.models.embedder import EmbedderSettings
 from realm.models.precision import ComputeSettings
 from realm.models.reader import ReaderSettings
 from realm.openqa.objective import OpenQaSettings
+from realm.openqa.question_pairs import QuestionPairSettings
 from realm.pretraining.reading import ReadingSettings
 from realm.pretraining.run import PretrainSettings
 from realm.pretraining.warm_start import InverseClozeSettings
@@ -64,6 +65,9 @@ class WarmStartSettings(Settings):
     """Both halves of the warm start."""
 
     embedder: EmbedderWarmStart = EmbedderWarmStart()
+    questions: QuestionPairSettings | None = None
+    """Where given, the embedder learns from the training questions instead of the inverse cloze
+    task, in the same loop and batches: a supervised retriever, to compare with."""
     reader: ReaderWarmStart = ReaderWarmStart()
 
 
