@@ -75,7 +75,8 @@ class OpenQaSettings(Settings):
     """Largest share of training questions of which no retrieved passage holds an answer."""
     retrieval_weight: float = 1.0
     """What a retrieval score counts beside the score of a span. 1 in the paper, whose inner
-    products grow as they learn; embeddings of fixed length need more, since theirs cannot."""
+    products grow as they learn; embeddings of fixed length need more, since theirs cannot. 0 lets
+    the reader alone decide, as beside BM25."""
     token_budget: int = 4096
     answers: Literal["summed", "single_span"] = "summed"
     """How spans become answers: summed over all places where the same words stand, without those
@@ -145,10 +146,14 @@ def read_passages(
     null_scores = vectors @ snapshot.null_embedding.to(vectors.device)
     if not settings.null_passage:
         null_scores = torch.full_like(null_scores, -torch.inf)
-    weight = settings.retrieval_weight
-    null = silence.view(batch, passages + 1)[:, -1] + weight * null_scores
-    joint = (spans + weight * scores[:, :, None, None]).flatten(1)
+    null = silence.view(batch, passages + 1)[:, -1] + _weighted(null_scores, settings)
+    joint = (spans + _weighted(scores, settings)[:, :, None, None]).flatten(1)
     return Reading(rows, scores, null_scores, spans, torch.cat((joint, null[:, None]), dim=1))
+
+
+def _weighted(scores: Tensor, settings: OpenQaSettings) -> Tensor:
+    """Scores by their weight; what is not there stays so, also where scores count for nothing."""
+    return torch.where(scores.isfinite(), settings.retrieval_weight * scores, scores)
 
 
 def choose_reading(
