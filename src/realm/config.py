@@ -65,6 +65,25 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, An
     return result
 
 
+def value_of(settings: Settings, name: str) -> Any:
+    """The setting, or group of settings, of a dotted name."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def differing(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Dotted names of the settings in which nested plain values differ."""
+    names = []
+    for name, value in wanted.items():
+        if isinstance(value, dict) and isinstance(saved[name], dict):
+            names += [f"{name}.{inner}" for inner in differing(saved[name], value)]
+        elif value != saved[name]:
+            names.append(name)
+    return names
+
+
 def _parse_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
