@@ -12,7 +12,6 @@ import typer
 
 from realm.artifact import is_finished
 from realm.cli.terminal import show_progress
-from realm.config import differing
 from realm.errors import SettingError
 
 if TYPE_CHECKING:  # what trains needs seconds to import: commands do it when they run
@@ -113,6 +112,8 @@ def absolute(sources: Sequence[str]) -> tuple[str, ...]:
 def _refuse_other_recipe(
     path: Path, recipe: str, saved: "Experiment", wanted: "Experiment"
 ) -> None:
+    from realm.config import differing
+
     names = differing(saved.model_dump(), wanted.model_dump())
     if names:
         named = ", ".join(names[:_MOST_NAMED])
@@ -124,6 +125,8 @@ def _refuse_other_recipe(
 
 
 def _refuse_late_changes(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
+    from realm.config import differing
+
     for artifact, sections in _MADE_WITH:
         keep = set(sections)
         names = differing(saved.model_dump(include=keep), wanted.model_dump(include=keep))

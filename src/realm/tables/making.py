@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 from realm.config import differing
 from realm.errors import SettingError
+from realm.experiment import BEST_FINETUNED_BY
+from realm.pretraining.run import BEST_BY as BEST_PRETRAINED_BY
 from realm.run_folder import RunFolder
 from realm.scoring import evaluate
 from realm.stages import Run, all_stages
 from realm.tables.rows import Row, mean_lengths, rows_of
-from realm.tables.sharing import take_over
+from realm.tables.sharing import PARTS, take_over
+from realm.training.state import best_step, prune
 
 NUM_SEEDS = 3
 _ROWS = "rows"
@@ -76,6 +79,7 @@ def make_row(base: Run, job: Job) -> Run:
     for _, make in all_stages(run):
         make()
     evaluate(run, run.experiment.dev_questions)
+    _drop_intermediate_checkpoints(run)
     return run
 
 
@@ -89,6 +93,14 @@ def seeds_begun(base: Run, row: Row) -> list[int]:
     """The seeds of a row for which there is a directory."""
     names = (path.name.rpartition("-") for path in (base.path / _ROWS).glob(f"{row.name}-*"))
     return sorted(int(seed) for name, _, seed in names if name == row.name and seed.isdigit())
+
+
+def _drop_intermediate_checkpoints(run: Run) -> None:
+    """Of a finished training only the last checkpoint and the best are used again."""
+    for folder in (run.path / part.path for part in PARTS if part.trained_with):
+        best = (best_step(folder, scalar) for scalar in (BEST_PRETRAINED_BY, BEST_FINETUNED_BY))
+        kept = [step for step in best if step is not None]
+        prune(folder / "checkpoints", keep=1, protected=kept)
 
 
 def _donors(base: Run, run: Run) -> Sequence[RunFolder]:

@@ -59,7 +59,8 @@ class Result:
     def minutes(self) -> float:
         """What it took beside what it shares with rows that were made before it."""
         stages = total_by_stage(self.run.path / "stages.jsonl").values()
-        return round(sum(stage["seconds"] for stage in stages) / 60, 1)
+        seconds: float = sum(stage["seconds"] for stage in stages)
+        return round(seconds / 60, 1)
 
     def scores(self, file: str) -> list[bool]:
         """By question, whether its first answer is right."""

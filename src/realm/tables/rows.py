@@ -183,8 +183,8 @@ def _stale(recipe: Experiment) -> Row:
     if refreshes < STALER:
         title = "Index never refreshed"
         note = (
-            f"REALM itself refreshes {refreshes} times: {STALER} times more seldom is never. The "
-            "paper's figures are those of a 30 times staler index."
+            f"Refreshes of REALM itself: {refreshes}; {STALER} times more seldom is never. The "
+            f"paper's figures are those of a {STALER} times staler index."
         )
     return Row("stale-index", title, _refreshed_every(recipe, every), _ablation(28.7, 15.1), note)
 
