@@ -56,9 +56,14 @@ def finish(base: Run) -> Finish:
         )
         for file, verdicts in zip(FILES, correct, strict=True):
             share = 100 * sum(verdicts) / len(verdicts)
-            system = {"recall": {"5": share}, "gold_share": 50.0 if file == "known-dev" else None}
+            system = {
+                "recall": {"5": share},
+                "first_hits": [5 if verdict else 6 for verdict in verdicts],
+                "gold_share": 50.0 if file == "known-dev" else None,
+            }
             systems = dict.fromkeys(("warm-start", "pretrain", "finetune"), system)
-            systems["warm-start"] = {**system, "recall": {"5": 1.0}}
+            nothing = {"recall": {"5": 1.0}, "first_hits": [None] * len(verdicts)}
+            systems["warm-start"] = {**system, **nothing}
             reports = {
                 f"retrieval-{file}.json": {"systems": systems},
                 f"open-qa-{file}.json": {"exact_match": share, "f1": share},
@@ -127,6 +132,10 @@ def test_a_reset_retriever_is_measured_as_it_was(base: Run, finish: Finish) -> N
     # The baseline's retriever is that of the warm start, REALM's that of pre-training.
     assert before == [75.0, 1.0]
     assert after == [75.0, 75.0]
+    (lead,) = read_table("table2", base).report()["differences"]
+    # Found by REALM's at rank 5, and by the other not at all: 1, 1, 1, 0 against nothing.
+    assert lead["recall_before"]["known-dev"]["estimate"] == 75.0
+    assert lead["exact_match"]["known-dev"] == {"estimate": 0.0, "low": 0.0, "high": 0.0}
 
 
 def test_rows_that_are_unfinished_or_of_another_recipe_are_left_out(

@@ -50,10 +50,13 @@ def rows_to_make(
     for name in names:
         if name not in known:
             raise SettingError(f"{table} has no row {name}: choose from {', '.join(known)}")
-    chosen = [row for row in rows if not names or row.name in names]
-    first = [Job(row, 0) for row in chosen]
-    further = [Job(row, seed) for seed in range(1, num_seeds) for row in chosen if row.is_repeated]
-    return first + further
+    return jobs_of([row for row in rows if not names or row.name in names], num_seeds)
+
+
+def jobs_of(rows: Sequence[Row], num_seeds: int) -> list[Job]:
+    """All rows once, so that a whole table is there early, then the further seeds."""
+    further = [Job(row, seed) for seed in range(1, num_seeds) for row in rows if row.is_repeated]
+    return [Job(row, 0) for row in rows] + further
 
 
 def row_run(base: Run, job: Job) -> Run:

@@ -20,6 +20,7 @@ _ALIKE = (
     "seeds by Student's t, of a lead by paired bootstrap of questions, drawn by article where "
     "they name one."
 )
+_LEADS = {"exact_match": "Exact match", "recall_before": "Zero-shot recall@5"}
 _RETRIEVAL = (
     ("recall_before", "recall@5 zero-shot"), ("recall_after", "tuned"),
     ("gold_share_before", "gold zero-shot"), ("gold_share_after", "tuned"),
@@ -69,7 +70,7 @@ def _results(report: Report) -> str:
     files = list(report["files"])
     parts = [f"<h2>Results</h2><p>{escape(_ALIKE)}</p>", _answers(report, files)]
     parts += [_retrieval(report, file) for file in files]
-    parts.append(_leads(report, files))
+    parts += [_leads(report, files, metric) for metric in _LEADS]
     return "".join(parts)
 
 
@@ -101,7 +102,7 @@ def _retrieval(report: Report, file: str) -> str:
     return table(title, ("", *(head for _, head in _RETRIEVAL)), rows)
 
 
-def _leads(report: Report, files: Sequence[str]) -> str:
+def _leads(report: Report, files: Sequence[str], metric: str) -> str:
     if not report["differences"]:
         return ""
     titles = {row["name"]: row["title"] for row in report["summary"]}
@@ -109,11 +110,11 @@ def _leads(report: Report, files: Sequence[str]) -> str:
     rows = [
         [
             escape(titles[lead["before"]]),
-            *(_lead(lead["exact_match"][file]) for file in columns),
+            *(_lead(lead[metric][file]) for file in columns),
         ]
         for lead in report["differences"]
     ]
-    title = "Exact match of REALM less that of a row, in points, with its 95% interval"
+    title = f"{_LEADS[metric]} of REALM less that of a row, in points, with its 95% interval"
     return table(title, ("", *columns), rows)
 
 

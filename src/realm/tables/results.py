@@ -34,6 +34,8 @@ from realm.tables.making import Job, row_run, seeds_begun, settings_changed_sinc
 from realm.tables.rows import REALM, Row, mean_lengths, rows_of
 
 AVERAGE = "average"
+LEADS = ("exact_match", "recall_before")
+"""The metrics whose differences are bootstrapped."""
 _DEPTH = "5"
 _METRICS = (
     "exact_match", "f1", "recall_before", "recall_after", "gold_share_before", "gold_share_after",
@@ -62,10 +64,14 @@ class Result:
         seconds: float = sum(stage["seconds"] for stage in stages)
         return round(seconds / 60, 1)
 
-    def scores(self, file: str) -> list[bool]:
-        """By question, whether its first answer is right."""
-        text = (self.run.path / "evaluation" / f"predictions-{file}.jsonl").read_text("utf-8")
-        return [json.loads(line)["is_correct"] for line in text.splitlines()]
+    def scores(self, file: str, metric: str) -> list[bool]:
+        """By question, whether its first answer is right, or is found before fine-tuning."""
+        if metric == "exact_match":
+            text = (self.run.path / "evaluation" / f"predictions-{file}.jsonl").read_text("utf-8")
+            return [json.loads(line)["is_correct"] for line in text.splitlines()]
+        before, _ = _rankings(self.run)
+        ranks = read_evaluations(self.run.path, "retrieval")[file]["systems"][before]["first_hits"]
+        return [rank is not None and rank <= int(_DEPTH) for rank in ranks]
 
     def utility(self) -> list[tuple[int, float]]:
         """Retrieval utility of held-out queries by step of pre-training."""
@@ -194,26 +200,28 @@ class Table:
         return float(np.mean(known)) if len(known) == len(values) else None
 
     def _differences(self) -> list[dict[str, Any]]:
-        """REALM's lead in exact match over each other row, by file and on average."""
+        """REALM's lead over each other row, by file and on average."""
+        others = [name for name in self._by_row if name != REALM]
         if REALM not in self._by_row:
             return []
-        leads = []
-        for name in self._by_row:
-            if name == REALM:
-                continue
-            paired = {file: self._paired(file, name) for file in self.files}
-            groups = {file: [scores] for file, scores in paired.items()}
-            groups[AVERAGE] = [paired[file] for file in self._averaged_over]
-            intervals = {
-                file: _in_percent(paired_bootstrap_of_average(scores), 100)
-                for file, scores in groups.items()
-            }
-            leads.append({"before": name, "after": REALM, "exact_match": intervals})
-        return leads
+        return [
+            {"before": name, "after": REALM}
+            | {metric: self._lead(name, metric) for metric in LEADS}
+            for name in others
+        ]
 
-    def _paired(self, file: str, other: str) -> PairedScores:
+    def _lead(self, other: str, metric: str) -> dict[str, Any]:
+        paired = {file: self._paired(file, other, metric) for file in self.files}
+        groups = {file: [scores] for file, scores in paired.items()}
+        groups[AVERAGE] = [paired[file] for file in self._averaged_over]
+        return {
+            file: _in_percent(paired_bootstrap_of_average(scores), 100)
+            for file, scores in groups.items()
+        }
+
+    def _paired(self, file: str, other: str, metric: str) -> PairedScores:
         first, second = (
-            np.mean([result.scores(file) for result in self._by_row[name]], axis=0).tolist()
+            np.mean([result.scores(file, metric) for result in self._by_row[name]], axis=0).tolist()
             for name in (REALM, other)
         )
         return PairedScores(first, second, self._clusters[file])

@@ -73,7 +73,7 @@ PARTS = (
         "finetune", ("train_questions", "retrieval.embedder"), ("index",), ("finetune", "index")
     ),
 )  # fmt: skip
-_PART_BY_PATH = {part.path: part for part in PARTS}
+PART_BY_PATH = {part.path: part for part in PARTS}
 _SELECTS = ("retrieval", "dev_questions")  # what a fine-tuning that is measured depends on as well
 
 
@@ -83,7 +83,7 @@ def key_of(part: Part, experiment: Experiment) -> str:
     if part.path == "finetune" and experiment.finetune.num_development_questions:
         names += _SELECTS
     values = [_plain(experiment, name) for name in names]
-    needed = [key_of(_PART_BY_PATH[path], experiment) for path in part.needs]
+    needed = [key_of(PART_BY_PATH[path], experiment) for path in part.needs]
     return fingerprint_of([part.path, values, needed])
 
 
@@ -124,7 +124,7 @@ def _is_made(run: RunFolder, part: Part) -> bool:
 
 def _is_being_made(run: RunFolder, part: Part) -> bool:
     """Whether the run has begun, and not finished, something that the part is made from."""
-    needed = [_PART_BY_PATH[path] for path in part.needs]
+    needed = [PART_BY_PATH[path] for path in part.needs]
     return any(
         ((run.path / need.path).exists() and not _is_made(run, need)) or _is_being_made(run, need)
         for need in needed
