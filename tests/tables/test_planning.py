@@ -65,7 +65,7 @@ def test_as_many_wordpieces_take_about_as_long(machine: Machine) -> None:
         name: {stage.name: stage.seconds for stage in planned[name].stages}["pretrain"]
         for name in ("realm", "orqa")
     }
-    assert seconds["orqa"] == pytest.approx(seconds["realm"], rel=0.1)
+    assert seconds["orqa"] == pytest.approx(seconds["realm"], rel=0.25)
 
 
 def test_what_is_not_pretrained_needs_no_time_for_it(recipe: Experiment, machine: Machine) -> None:
