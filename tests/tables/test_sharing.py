@@ -117,6 +117,7 @@ def test_what_is_not_finished_or_was_made_otherwise_is_not_taken(tmp_path: Path)
     first, second = begin(tmp_path / "a"), begin(tmp_path / "b")
     train(first, "warm-start/embedder", 150, "warm_start.embedder")  # of 200 steps
     train(first, "warm-start/reader", 1000, "warm_start.embedder")  # settings of another training
+    finish(first, "index")  # of a pre-training that is not there
     (tmp_path / "a" / "corpus").mkdir()
     assert take_over(second, [first]) == {}
 
@@ -125,12 +126,13 @@ def test_what_the_run_has_begun_itself_stays(tmp_path: Path) -> None:
     first, second = begin(tmp_path / "a"), begin(tmp_path / "b")
     train(first, "warm-start/embedder", 200, "warm_start.embedder")
     train(first, "warm-start/reader", 1000, "warm_start.reader")
+    train(first, "pretrain", 400, "pretrain", "index", "spans")
     finish(first, "index")
     train(second, "warm-start/embedder", 50, "warm_start.embedder")
     # What was made from another embedder's warm start would not fit this one.
     assert take_over(second, [first]) == {}
     train(second, "warm-start/embedder", 200, "warm_start.embedder")
-    assert set(take_over(second, [first])) == {"warm-start/reader", "index"}
+    assert set(take_over(second, [first])) == {"warm-start/reader", "pretrain", "index"}
 
 
 def test_a_linking_that_was_stopped_is_done_again(

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from realm.cli.options import RecipeOption, RunOption, SetOption, open_run
+from realm.cli.options import DEFAULT_SEEDS, RecipeOption, RunOption, SetOption, open_run
 from realm.cli.terminal import say, show_table
 
 if TYPE_CHECKING:
     from realm.stages import Run
-
-_NUM_SEEDS = 3  # as `tables.making` has it, which nothing may import before a command runs
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,7 +28,7 @@ def experiment(
     ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="Trainings of REALM and ORQA; other rows have one.")
-    ] = _NUM_SEEDS,
+    ] = DEFAULT_SEEDS,
     assignments: SetOption = None,
 ) -> None:
     """Make the rows of a table of the paper, each in RUN/rows; started again, go on."""

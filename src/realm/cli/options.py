@@ -43,6 +43,7 @@ JsonFileOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")
 ]
 
+DEFAULT_SEEDS = 3  # of the rows of a table that are trained more than once
 # What finished artifacts were made with; trainings compare their own settings.
 _MADE_WITH = (
     ("corpus", ("sources", "corpus")),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from realm.cli.options import SetOption
+from realm.cli.options import DEFAULT_SEEDS, SetOption
 from realm.cli.terminal import say, show_table
 from realm.evaluation.report import duration
 
@@ -79,10 +79,9 @@ def _this_machine(experiment: "Experiment") -> "Machine":
 
 
 def _show_rows(name: str, experiment: "Experiment", work: "Workload", machine: "Machine") -> None:
-    from realm.tables.making import NUM_SEEDS
     from realm.tables.planning import plan_rows
 
-    planned = plan_rows(name, experiment, work, machine, num_seeds=NUM_SEEDS)
+    planned = plan_rows(name, experiment, work, machine, num_seeds=DEFAULT_SEEDS)
     rows = [
         [
             row.job.row.title, str(row.job.seed),

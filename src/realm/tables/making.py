@@ -19,7 +19,6 @@ from realm.tables.rows import Row, mean_lengths, rows_of
 from realm.tables.sharing import PARTS, take_over
 from realm.training.state import best_step, prune
 
-NUM_SEEDS = 3
 _ROWS = "rows"
 _MAY_DIFFER = {"dev_questions"}  # what a row is measured by; its evaluation is made again
 
@@ -38,7 +37,7 @@ class Job:
 
 
 def rows_to_make(
-    base: Run, table: str, *, names: Collection[str] = (), num_seeds: int = NUM_SEEDS
+    base: Run, table: str, *, num_seeds: int, names: Collection[str] = ()
 ) -> list[Job]:
     """The rows of a table, each with one seed, then the repeated ones with the further seeds.
 

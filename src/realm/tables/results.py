@@ -113,6 +113,7 @@ class Table:
     def __init__(self, name: str, base: Run, results: Sequence[Result]) -> None:
         self.name, self._base, self.results = name, base, results
         self.files = {question_file_name(f): f for f in base.experiment.dev_questions}
+        self._scores: dict[tuple[str, str, str], list[float]] = {}
 
     def report(self) -> dict[str, Any]:
         """Everything as plain values, in percent; what cannot be known is None."""
@@ -220,11 +221,16 @@ class Table:
         }
 
     def _paired(self, file: str, other: str, metric: str) -> PairedScores:
-        first, second = (
-            np.mean([result.scores(file, metric) for result in self._by_row[name]], axis=0).tolist()
-            for name in (REALM, other)
-        )
+        first, second = (self._mean_scores(name, file, metric) for name in (REALM, other))
         return PairedScores(first, second, self._clusters[file])
+
+    def _mean_scores(self, row: str, file: str, metric: str) -> list[float]:
+        """By question, the mean over the seeds of a row; REALM's are asked for again and again."""
+        key = row, file, metric
+        if key not in self._scores:
+            scores = [result.scores(file, metric) for result in self._by_row[row]]
+            self._scores[key] = np.mean(scores, axis=0).tolist()
+        return self._scores[key]
 
     def _curves(self) -> dict[str, list[tuple[int, float]]]:
         """Figure 4: retrieval utility over steps by what is hidden, as a mean over seeds."""

@@ -8,7 +8,7 @@ stages find it as made. So nothing is made twice, and every row is an ordinary r
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +100,7 @@ def take_over(run: RunFolder, others: Iterable[RunFolder]) -> dict[str, str]:
             continue
         key = key_of(part, run.experiment)
         for other in others:
-            if _is_made(other, part) and key_of(part, other.experiment) == key:
+            if key_of(part, other.experiment) == key and _may_lend(other, part):
                 _link(other.path / part.path, run.path / part.path)
                 taken[part.path] = str(other.path)
                 break
@@ -116,18 +116,36 @@ def _is_made(run: RunFolder, part: Part) -> bool:
     if newest is None:
         return False
     manifest = read_manifest(newest)
-    num_steps = value_of(run.experiment, f"{part.trained_with[0]}.loop.num_steps")
     settings = fingerprint_of([_plain(run.experiment, name) for name in part.trained_with])
     made_by = manifest.inputs.get("settings")
-    return manifest.settings["step"] >= num_steps and made_by == settings
+    return manifest.settings["step"] >= _num_steps(run, part) and made_by == settings
+
+
+def _may_lend(run: RunFolder, part: Part) -> bool:
+    """Whether a part is finished, and with it every training that it comes from."""
+    return _is_made(run, part) and all(
+        _is_made(run, needed) for needed in _all_needs(part) if _num_steps(run, needed)
+    )
+
+
+def _all_needs(part: Part) -> Iterator[Part]:
+    for path in part.needs:
+        yield PART_BY_PATH[path]
+        yield from _all_needs(PART_BY_PATH[path])
+
+
+def _num_steps(run: RunFolder, part: Part) -> int:
+    """Of a training; 0 where nothing is trained."""
+    if not part.trained_with:
+        return 0
+    return int(value_of(run.experiment, f"{part.trained_with[0]}.loop.num_steps"))
 
 
 def _is_being_made(run: RunFolder, part: Part) -> bool:
     """Whether the run has begun, and not finished, something that the part is made from."""
-    needed = [PART_BY_PATH[path] for path in part.needs]
     return any(
-        ((run.path / need.path).exists() and not _is_made(run, need)) or _is_being_made(run, need)
-        for need in needed
+        (run.path / needed.path).exists() and not _is_made(run, needed)
+        for needed in _all_needs(part)
     )
 
 
