@@ -142,6 +142,9 @@ def test_what_cannot_be_made_is_said_at_once(recipe: Path, finished: Path, tmp_p
     assert "no table table9" in error_of(realm("experiment", "table9", *existing))
     unknown = realm("experiment", "table2", *existing, "--rows", "rael")
     assert "table2 has no row rael: choose from realm, realm-retriever" in error_of(unknown)
+    few = Run.open(finished).experiment.dev_questions[0]
+    folds = realm("experiment", "table2", *existing, "--rows", "realm", "--folds", few)
+    assert "has 2 questions, too few for 5 folds" in error_of(folds)
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     longer = ("--set", "finetune.loop.num_steps=3", "--rows", "realm")

@@ -56,7 +56,7 @@ def finish(base: Run) -> Finish:
         )
         for file, verdicts in zip(FILES, correct, strict=True):
             share = 100 * sum(verdicts) / len(verdicts)
-            system = {
+            system: dict[str, Any] = {
                 "recall": {"5": share},
                 "first_hits": [5 if verdict else 6 for verdict in verdicts],
                 "gold_share": 50.0 if file == "known-dev" else None,

@@ -48,6 +48,7 @@ def test_every_setting_makes_a_part_or_is_known_to_make_none() -> None:
     [
         ("retrieval.lexical=true", set()),
         ("retrieval.embedder=false", {"finetune"}),
+        ("train_questions=['other.jsonl']", {"finetune"}),
         ("finetune.reader_from='warm-start'", {"finetune"}),
         ("selection.pretrain='best'", {"index", "finetune"}),
         ("pretrain.objective.masking='random_span'", {"pretrain", "index", "finetune"}),
@@ -62,6 +63,13 @@ def test_a_change_makes_again_what_depends_on_it(change: str, remade: set[str]) 
     changed = with_overrides(SMALL, ["retrieval.lexical=true", change])
     differing = {part.path for part in PARTS if key_of(part, SMALL) != key_of(part, changed)}
     assert differing == remade
+
+
+def test_an_embedder_that_learns_from_questions_depends_on_them() -> None:
+    (embedder,) = (part for part in PARTS if part.path == "warm-start/embedder")
+    supervised = with_overrides(SMALL, ["warm_start.questions.depth=5"])
+    others = with_overrides(supervised, ["train_questions=['other.jsonl']"])
+    assert key_of(embedder, supervised) != key_of(embedder, others)
 
 
 def test_a_fine_tuning_that_is_measured_depends_on_how_answers_are_made() -> None:

@@ -29,27 +29,44 @@ def experiment(
     seeds: Annotated[
         int, typer.Option(min=1, help="Trainings of REALM and ORQA; other rows have one.")
     ] = DEFAULT_SEEDS,
+    folds: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="Measure by these training questions too: each fifth by what learned the others.",
+        ),
+    ] = "",
     assignments: SetOption = None,
 ) -> None:
     """Make the rows of a table of the paper, each in RUN/rows; started again, go on."""
-    from realm.tables.making import make_row, rows_to_make
+    from realm.tables.folds import make_folds, write_folds
+    from realm.tables.making import make_row, row_run, rows_to_make
 
     opened = open_run(run, recipe, assignments)
     jobs = rows_to_make(opened, name, names=rows or (), num_seeds=seeds)
-    page = None
+    if folds:
+        write_folds(opened, folds)  # a file that cannot be used is found before hours of training
     for number, job in enumerate(jobs, start=1):
         say(f"row {number} of {len(jobs)}: {job.row.title}, seed {job.seed}")
-        make_row(opened, job)
-        report, page = _write(opened, name)  # what is there shows while the others are made
+        make_row(opened, row_run(opened, job))
+        report, page = _write(opened, name, folds)  # shows while the others are made
+    for job in [job for job in jobs if folds and job.seed == 0]:
+        say(f"in folds of {folds}: {job.row.title}")
+        make_folds(opened, job, folds)
+        report, page = _write(opened, name, folds)
     _show(report)
     say(f"{page} shows the table beside the paper's; its numbers are in report.json beside it")
 
 
-def _write(opened: "Run", name: str) -> tuple[dict[str, Any], Path]:
+def _write(opened: "Run", name: str, folds: str) -> tuple[dict[str, Any], Path]:
+    from realm.tables.folds import read_folds
     from realm.tables.page import write_table
     from realm.tables.results import read_table
 
     report = read_table(name, opened).report()
+    if folds:
+        report["folds"] = read_folds(name, opened, folds)
     return report, write_table(opened.path / name, report)
 
 

@@ -19,7 +19,8 @@ from realm.tables.rows import Row, mean_lengths, rows_of
 from realm.tables.sharing import PARTS, take_over
 from realm.training.state import best_step, prune
 
-_ROWS = "rows"
+ROWS = "rows"
+"""The folder of a table's runs in RUN."""
 _MAY_DIFFER = {"dev_questions"}  # what a row is measured by; its evaluation is made again
 
 
@@ -61,16 +62,15 @@ def jobs_of(rows: Sequence[Row], num_seeds: int) -> list[Job]:
 def row_run(base: Run, job: Job) -> Run:
     """The run of a row, which need not have begun."""
     experiment = job.row.experiment(base.experiment, job.seed)
-    return Run(base.path / _ROWS / job.name, experiment, base.progress)
+    return Run(base.path / ROWS / job.name, experiment, base.progress)
 
 
-def make_row(base: Run, job: Job) -> Run:
-    """Make a row, or what is missing of it; a finished one costs nothing.
+def make_row(base: Run, run: Run) -> Run:
+    """Make the run of a row, or what is missing of it; a finished one costs nothing.
 
     Raises:
-        SettingError: the row was begun with another recipe.
+        SettingError: it was begun with another recipe.
     """
-    run = row_run(base, job)
     if Run.is_run(run.path) and (names := settings_changed_since(run)):
         raise SettingError(
             f"{run.path} was begun with other settings ({names[0]}): delete it, or take another "
@@ -93,7 +93,7 @@ def settings_changed_since(run: Run) -> list[str]:
 
 def seeds_begun(base: Run, row: Row) -> list[int]:
     """The seeds of a row for which there is a directory."""
-    names = (path.name.rpartition("-") for path in (base.path / _ROWS).glob(f"{row.name}-*"))
+    names = (path.name.rpartition("-") for path in (base.path / ROWS).glob(f"{row.name}-*"))
     return sorted(int(seed) for name, _, seed in names if name == row.name and seed.isdigit())
 
 
@@ -107,5 +107,5 @@ def _drop_intermediate_checkpoints(run: Run) -> None:
 
 def _donors(base: Run, run: Run) -> Sequence[RunFolder]:
     """The runs that may have made a part already: RUN itself, and its other rows."""
-    folders = sorted(path for path in (base.path / _ROWS).iterdir() if Run.is_run(path))
+    folders = sorted(path for path in (base.path / ROWS).iterdir() if Run.is_run(path))
     return [base, *(RunFolder.open(path) for path in folders if path != run.path)]

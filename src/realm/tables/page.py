@@ -71,6 +71,7 @@ def _results(report: Report) -> str:
     parts = [f"<h2>Results</h2><p>{escape(_ALIKE)}</p>", _answers(report, files)]
     parts += [_retrieval(report, file) for file in files]
     parts += [_leads(report, files, metric) for metric in _LEADS]
+    parts.append(_folds(report["folds"]))
     return "".join(parts)
 
 
@@ -116,6 +117,20 @@ def _leads(report: Report, files: Sequence[str], metric: str) -> str:
     ]
     title = f"{_LEADS[metric]} of REALM less that of a row, in points, with its 95% interval"
     return table(title, ("", *columns), rows)
+
+
+def _folds(folds: Report) -> str:
+    if not folds.get("rows"):
+        return ""
+    rows = [
+        [escape(row["title"]), f"{row['exact_match']:.1f}", f"{row['recall_before']:.1f}"]
+        for row in folds["rows"]
+    ]
+    title = (
+        f"{folds['file']}, {folds['num_questions']:,} questions, each fifth by what learned the "
+        "others beside the questions of all rows, in percent"
+    )
+    return table(title, ("", "exact match", "recall@5 zero-shot"), rows)
 
 
 def _figures(report: Report) -> str:

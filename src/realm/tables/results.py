@@ -79,13 +79,12 @@ class Result:
         return [(row["step"], row[UTILITY]) for row in rows if row.get(UTILITY) is not None]
 
 
-def read_result(base: Run, job: Job) -> Result | None:
-    """The result of a row; None where it is not finished."""
-    run = row_run(base, job)
+def read_result(job: Job, run: Run) -> Result | None:
+    """The result of a row's run; None where it is not finished."""
     if not Run.is_run(run.path) or settings_changed_since(run):
         return None
     retrieval, open_qa = (read_evaluations(run.path, task) for task in ("retrieval", "open-qa"))
-    names = [question_file_name(file) for file in base.experiment.dev_questions]
+    names = [question_file_name(file) for file in run.experiment.dev_questions]
     if any(name not in retrieval or name not in open_qa for name in names):
         return None
     before, after = _rankings(run)
@@ -103,7 +102,7 @@ def read_table(name: str, base: Run) -> "Table":
     """
     rows = rows_of(name, base.experiment, mean_lengths(base.corpus(), base.experiment))
     jobs = [Job(row, seed) for row in rows for seed in seeds_begun(base, row)]
-    results = (read_result(base, job) for job in jobs)
+    results = (read_result(job, row_run(base, job)) for job in jobs)
     return Table(name, base, [result for result in results if result is not None])
 
 
@@ -134,6 +133,7 @@ class Table:
             "summary": [self._summary(results) for results in self._by_row.values()],
             "differences": self._differences(),
             "retrieval_utility": self._curves(),
+            "folds": {},
         }
 
     @cached_property

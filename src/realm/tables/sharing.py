@@ -8,9 +8,9 @@ stages find it as made. So nothing is made twice, and every row is an ordinary r
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Part:
     needs: tuple[str, ...] = ()
     trained_with: tuple[str, ...] = ()
     """Of a training: the groups of settings that its checkpoints name, its own first."""
+    where_set: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Settings that count only where another one, the key, is set."""
 
 
 PARTS = (
@@ -57,8 +59,8 @@ PARTS = (
         ("spans", "lexical"),
     ),
     Part(
-        "warm-start/embedder", ("warm_start.questions", "train_questions"),
-        ("start/checkpoint", "lexical"), ("warm_start.embedder",),
+        "warm-start/embedder", ("warm_start.questions",), ("start/checkpoint", "lexical"),
+        ("warm_start.embedder",), {"warm_start.questions": ("train_questions",)},
     ),
     Part(
         "warm-start/reader", (), ("warm-start/embedder", "warm-start/pairs"),
@@ -70,18 +72,18 @@ PARTS = (
     ),
     Part("index", ("selection.pretrain",), ("pretrain",)),
     Part(
-        "finetune", ("train_questions", "retrieval.embedder"), ("index",), ("finetune", "index")
+        "finetune", ("train_questions", "retrieval.embedder"), ("index",), ("finetune", "index"),
+        {"finetune.num_development_questions": ("retrieval", "dev_questions")},
     ),
 )  # fmt: skip
 PART_BY_PATH = {part.path: part for part in PARTS}
-_SELECTS = ("retrieval", "dev_questions")  # what a fine-tuning that is measured depends on as well
 
 
 def key_of(part: Part, experiment: Experiment) -> str:
     """A name for all settings that make a part: runs whose keys are equal may share it."""
     names = (*part.settings, *part.trained_with)
-    if part.path == "finetune" and experiment.finetune.num_development_questions:
-        names += _SELECTS
+    for setting, further in part.where_set.items():
+        names += further if value_of(experiment, setting) else ()
     values = [_plain(experiment, name) for name in names]
     needed = [key_of(PART_BY_PATH[path], experiment) for path in part.needs]
     return fingerprint_of([part.path, values, needed])
