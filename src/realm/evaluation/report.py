@@ -59,6 +59,7 @@ _FIGURES: Mapping[str, Sequence[_Figure]] = {
         ),
     ),
     "Warm start": (
+        _Figure("Trunk: loss of masked language modelling", "trunk", {"loss": "loss"}),
         _Figure(
             "Embedder: loss of the inverse cloze task", "warm-start/embedder", {"loss": "loss"}
         ),
