@@ -113,6 +113,12 @@ def test_a_trunk_from_nothing_is_counted_first(from_nothing: Experiment, machine
     assert names[:5] == ["corpus", "spans", "lexical", "trunk", "start"]
     stages = make_plan(from_nothing, WORK, machine).stages
     assert stages[3].detail.startswith("30 steps of ")
+    # 50 passages in two batches of 32, at four checkpoints.
+    measured = with_overrides(from_nothing, ["trunk.num_held_out=50"])
+    settings = measured.trunk
+    once = costs.masked_language(settings.objective, settings.loop, "forward").total
+    longer = make_plan(measured, WORK, machine).stages[3].seconds - stages[3].seconds
+    assert longer == pytest.approx(8 * once, rel=0.01)
 
 
 def test_recomputation_takes_a_third_more_and_keeps_less(

@@ -8,7 +8,9 @@ import torch
 
 from realm.artifact import read_manifest
 from realm.errors import SettingError
+from realm.evaluation.report import write_report
 from realm.experiment import Experiment, with_overrides
+from realm.metric_log import read_metrics
 from realm.models.checkpoint import load_model
 from realm.models.trunk import load_trunk, read_masked_head
 from realm.stages import Run, all_stages
@@ -69,6 +71,17 @@ def test_both_halves_start_from_the_trunk_of_the_run(
     assert read_manifest(start).inputs["trunk"] == read_manifest(trunk).fingerprint
     stages = [line.split('"')[3] for line in (run.path / "stages.jsonl").read_text().splitlines()]
     assert stages == ["corpus", "trunk", "start"]
+
+
+def test_held_out_text_is_measured_at_every_checkpoint(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run", with_overrides(experiment, ["trunk.num_held_out=3"]))
+    run.trunk()
+    rows = read_metrics(run.path / "trunk" / "metrics.jsonl")
+    measured = [row["step"] for row in rows if row.get("held_out_loss", 0.0) > 0.0]
+    assert measured == [0, 1, 2]
+    assert "Trunk: loss of masked" in write_report(run.path).read_text(encoding="utf-8")
 
 
 def test_a_second_start_trains_nothing(experiment: Experiment, tmp_path: Path) -> None:

@@ -119,16 +119,18 @@ class Costs:
 
     # -- steps ----------------------------------------------------------------------------
 
-    def masked_language(self, settings: MaskedLanguageSettings, loop: LoopSettings) -> Step:
+    def masked_language(
+        self, settings: MaskedLanguageSettings, loop: LoopSettings, use: Use = "training"
+    ) -> Step:
         """Passages alone or behind a sentence, with a share of them asked for."""
         step, size = Step(), self._own_share(settings.batch_size)
         trunk, num_pairs = own_trunk(self.experiment.trunk), round(size * settings.pair_share)
         alone = self._draw.choice(self.work.passages, size - num_pairs)
         texts = np.concatenate((alone, self._joints(self.work.sentences, num_pairs, 0)))
-        self._encode(step, trunk, texts, len(texts), "training", settings.token_budget, loop)
-        num_masks = settings.masked_share * float(texts.sum())
-        self._fill_masks(step, trunk, num_masks, "training")
-        self._move(step, trunk.num_weights)
+        self._encode(step, trunk, texts, len(texts), use, settings.token_budget, loop)
+        self._fill_masks(step, trunk, settings.masked_share * float(texts.sum()), use)
+        if use == "training":
+            self._move(step, trunk.num_weights)
         return step
 
     def inverse_cloze(self, settings: InverseClozeSettings, loop: LoopSettings) -> Step:

@@ -57,6 +57,9 @@ class TrunkSettings(Settings):
     """While it is trained; the halves that start from it have their own."""
     loop: LoopSettings = LoopSettings(num_steps=0)
     objective: MaskedLanguageSettings = MaskedLanguageSettings()
+    num_held_out: int = Field(default=0, ge=0)
+    """Passages, of documents that do not train, on which the loss is measured at every checkpoint;
+    where it rises while the loss in training falls, the corpus is too small for the steps."""
 
 
 class EmbedderWarmStart(Settings):

@@ -147,8 +147,13 @@ class _Planner:
 
     def _trunk(self) -> Stage:
         settings = self._experiment.trunk
-        step = self._costs.masked_language(settings.objective, settings.loop)
-        return self._training("trunk", step, settings.loop, own_trunk(settings).num_weights)
+        loop, objective = settings.loop, settings.objective
+        step = self._costs.masked_language(objective, loop)
+        measured = math.ceil(settings.num_held_out / objective.batch_size) * (
+            1 + math.ceil(loop.num_steps / loop.save_every)
+        )
+        once = measured * self._costs.masked_language(objective, loop, "forward").total
+        return self._training("trunk", step, loop, own_trunk(settings).num_weights, once)
 
     def _pretrain(self) -> Stage:
         settings = self._experiment.pretrain

@@ -32,7 +32,7 @@ from realm.models.embedder import EmbedderSettings, start_projection_from_princi
 from realm.models.own_trunk import write_own_trunk
 from realm.models.reader import ReaderSettings
 from realm.models.trunk import OWN_TRUNK
-from realm.pretraining.masked_language import MaskedLanguageObjective
+from realm.pretraining.masked_language import MaskedLanguageObjective, held_out_loss
 from realm.pretraining.reading import ReadingObjective
 from realm.pretraining.run import Pretraining
 from realm.pretraining.warm_start import InverseClozeObjective
@@ -70,7 +70,15 @@ class PretrainRun(DataRun):
                 model, store, settings.objective, seed=settings.loop.seed
             )
 
-        trained = load_model(self._train("trunk", folder, objective, settings.loop, inputs))
+        def measure(model: Model) -> Scalars:
+            number = settings.num_held_out
+            return {"held_out_loss": held_out_loss(model, store, settings.objective, number)}
+
+        last = self._train(
+            "trunk", folder, objective, settings.loop, inputs,
+            measure if settings.num_held_out else None,
+        )  # fmt: skip
+        trained = load_model(last)
         write_own_trunk(
             path, settings.shape, trained.tokenizer, trained.reader,
             settings=settings.model_dump(mode="json"), inputs=inputs,
@@ -226,7 +234,7 @@ class PretrainRun(DataRun):
             training = Training(ready, loop, folder, inputs)
             if measure is not None:
                 hooks = replace(hooks, measure=lambda step: measure(ready.model))
-                training.best_by = BEST_FINETUNED_BY
+                training.best_by = BEST_FINETUNED_BY  # no checkpoint where that is not measured
             return training.run(hooks)
 
     def _finished(self, folder: Path, loop: LoopSettings, inputs: dict[str, str]) -> Path | None:

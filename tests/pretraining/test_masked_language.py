@@ -10,11 +10,18 @@ from safetensors.torch import load_file
 
 from realm.artifact import read_manifest
 from realm.corpus.store import PassageStore
+from realm.errors import SourceError
 from realm.examples.held_out import split_rows
+from realm.examples.masked_text import mask_packed
+from realm.examples.stream import generator_at
 from realm.index.encode import pack_passage
 from realm.metric_log import read_metrics
 from realm.models.checkpoint import Model, load_model, save_checkpoint
-from realm.pretraining.masked_language import MaskedLanguageObjective, MaskedLanguageSettings
+from realm.pretraining.masked_language import (
+    MaskedLanguageObjective,
+    MaskedLanguageSettings,
+    held_out_loss,
+)
 from realm.training.loop import Hooks, LoopSettings, Scalars, Training
 from realm.training.optim import OptimSettings
 
@@ -97,6 +104,35 @@ def test_passages_that_measure_do_not_train(small_model: Model, small_store: Pas
     _, held_out = split_rows(np.arange(len(small_store)), small_store)
     assert len(held_out)
     assert {*objective._rows} == {*range(len(small_store))} - {*held_out}
+
+
+def test_a_corpus_without_words_is_refused(
+    small_model: Model, small_store: PassageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PassageStore, "num_tokens", lambda store: np.zeros(len(store), np.int64))
+    with pytest.raises(SourceError, match="add documents with text"):
+        objective_of(small_model, small_store)
+
+
+def test_held_out_text_is_asked_for_the_same_at_every_time(
+    small_model: Model, small_store: PassageStore
+) -> None:
+    head = small_model.reader.masked_head
+    with torch.no_grad():
+        small_model.reader.output_embeddings().zero_()
+        head.bias.copy_(torch.arange(len(head.bias)) % 3)
+    _, rows = split_rows(np.arange(len(small_store)), small_store)
+    biases, settings = np.arange(len(head.bias)) % 3, MaskedLanguageSettings(batch_size=1)
+    losses = []
+    for row in rows.tolist():
+        packed = pack_passage(small_store, small_model.packer, row)
+        text = mask_packed(packed, small_model.packer, generator_at(0, 0, row),
+                           share=0.15, vocabulary_size=len(head.bias))  # fmt: skip
+        losses += (np.log(np.exp(biases).sum()) - biases[text.targets]).tolist()
+    small_model.reader.train()
+    found = [held_out_loss(small_model, small_store, settings, 100) for _ in range(2)]
+    assert found[0] == found[1] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert small_model.reader.training
 
 
 def test_the_trunk_learns_and_nothing_else_moves(

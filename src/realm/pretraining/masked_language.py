@@ -21,6 +21,7 @@ from realm.examples.packing import Packed
 from realm.examples.stream import batch_at, generator_at
 from realm.index.encode import pack_joint, pack_passage
 from realm.models.checkpoint import Model
+from realm.models.embedder import evaluating
 from realm.models.reader import masked_log_probs, read
 from realm.training.distributed import join_group
 
@@ -60,16 +61,10 @@ class MaskedLanguageObjective:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Mean loss of a hidden wordpiece, in nats."""
-        reader, packer = self.model.reader, self.model.packer
         texts = [self._example(place, step) for place in self._chosen(step)]
-        targets = stack_targets(texts)
-        packed = [text.packed for text in texts]
-        groups = read(reader, packed, packer=packer, token_budget=self.settings.token_budget)
-        log_probs = masked_log_probs(
-            reader, groups, targets.positions, targets.ids, targets.is_target
-        )
+        total, count = _losses(self.model, texts, self.settings.token_budget)
         # Each wordpiece counts the same, not each passage: long ones teach more.
-        return -log_probs.sum() / targets.is_target.sum().clamp(min=1).to(log_probs.device), {}
+        return total / max(1, count), {}
 
     def _chosen(self, step: int) -> list[int]:
         """Places of the batch among the passages that train."""
@@ -82,17 +77,12 @@ class MaskedLanguageObjective:
         return places
 
     def _example(self, place: int, step: int) -> MaskedText:
-        row, reader = int(self._rows[place]), self.model.reader
+        row = int(self._rows[place])
         generator = generator_at(step, self._seed, row)
         is_pair = generator.random() < self.settings.pair_share
-        packed = self._pair(place, generator) if is_pair else self._alone(row)
-        return mask_packed(
-            packed, self.model.packer, generator,
-            share=self.settings.masked_share, vocabulary_size=len(reader.masked_head.bias),
-        )  # fmt: skip
-
-    def _alone(self, row: int) -> Packed:
-        return pack_passage(self._store, self.model.packer, row)
+        packer = self.model.packer
+        packed = self._pair(place, generator) if is_pair else pack_passage(self._store, packer, row)
+        return _mask(self.model, packed, generator, self.settings)
 
     def _pair(self, place: int, generator: np.random.Generator) -> Packed:
         """A passage behind a sentence of the one before it, which mostly is of its document."""
@@ -100,3 +90,44 @@ class MaskedLanguageObjective:
         sentence = random_sentence(self._store, self.model.packer, before, generator)
         query = sentence.ids[sentence.body_start : sentence.body_end]
         return pack_joint(self._store, self.model.packer, query, int(self._rows[place]))
+
+
+def held_out_loss(
+    model: Model, store: PassageStore, settings: MaskedLanguageSettings, number: int
+) -> float:
+    """Mean loss of a hidden wordpiece, in nats, over passages that no training sees, each alone.
+
+    What is hidden in them is always the same, so that steps and trainings compare. Zero where no
+    wordpiece is asked for.
+    """
+    _, rows = split_rows(np.flatnonzero(store.num_tokens()), store)
+    texts = [
+        _mask(model, pack_passage(store, model.packer, row), generator_at(0, 0, row), settings)
+        for row in rows[:number].tolist()
+    ]
+    total, count = 0.0, 0
+    with evaluating(model.reader):
+        for begin in range(0, len(texts), settings.batch_size):
+            batch = texts[begin : begin + settings.batch_size]
+            loss, size = _losses(model, batch, settings.token_budget)
+            total, count = total + float(loss), count + size
+    return total / max(1, count)
+
+
+def _mask(
+    model: Model, packed: Packed, generator: np.random.Generator, settings: MaskedLanguageSettings
+) -> MaskedText:
+    size = len(model.reader.masked_head.bias)
+    return mask_packed(
+        packed, model.packer, generator, share=settings.masked_share, vocabulary_size=size
+    )
+
+
+def _losses(model: Model, texts: list[MaskedText], token_budget: int) -> tuple[Tensor, int]:
+    """The sum of the losses of all hidden wordpieces, and how many they are."""
+    targets, packed = stack_targets(texts), [text.packed for text in texts]
+    groups = read(model.reader, packed, packer=model.packer, token_budget=token_budget)
+    log_probs = masked_log_probs(
+        model.reader, groups, targets.positions, targets.ids, targets.is_target
+    )
+    return -log_probs.sum(), int(targets.is_target.sum())
