@@ -6,9 +6,7 @@ the ceiling is a large matrix product on the device. `--device cpu --size tiny` 
 """
 
 import argparse
-import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,9 +27,10 @@ from realm.index.snapshot import write_snapshot
 from realm.machine import PASSES, Shape, default_device
 from realm.models.checkpoint import Model, new_model
 from realm.models.embedder import EmbedderSettings
+from realm.models.own_trunk import TrunkShape, write_untrained_trunk
 from realm.models.precision import ComputeSettings, quickest_precision, shape_of
 from realm.models.reader import ReaderSettings
-from realm.models.trunk import locate_trunk
+from realm.models.trunk import locate_trunk, read_tokenizer
 from realm.pretraining.objective import RealmObjective, RealmSettings
 from steps import steps_side
 from world import Extent, World, open_world
@@ -60,7 +59,7 @@ def measure(bench: Bench) -> None:
     ceiling = machine.matrix_rate(ceiling_shape, precision, num_tokens=ceiling_shape.width)
     for name, (shape, num_layers) in shapes.items():
         with TemporaryDirectory() as folder:
-            trunk = write_trunk(Path(folder), bench.trunk, shape, num_layers)
+            trunk = _write_trunk(Path(folder) / "trunk", bench.trunk, shape, num_layers)
             train(bench, world, name, trunk, ceiling)
             embed(bench, world, name, trunk, ceiling)
     search(bench)
@@ -116,18 +115,13 @@ def search(bench: Bench) -> None:
         bench.report.compare(what, samples, None, unit="queries/s")
 
 
-def write_trunk(folder: Path, tokenizer_from: str, shape: Shape, num_layers: int) -> Path:
+def _write_trunk(path: Path, tokenizer_from: str, shape: Shape, num_layers: int) -> Path:
     """A configuration without weights: a trunk of random ones, with a tokenizer of another."""
-    source = locate_trunk(tokenizer_from)
-    vocab = json.loads((source / "config.json").read_text(encoding="utf-8"))["vocab_size"]
-    facts = {
-        "model_type": "bert", "architectures": ["BertModel"], "vocab_size": vocab,
-        "hidden_size": shape.width, "num_hidden_layers": num_layers,
-        "num_attention_heads": shape.heads, "intermediate_size": shape.inner,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(facts), encoding="utf-8")
-    shutil.copy(source / "tokenizer.json", folder)
-    return folder
+    own = TrunkShape(
+        num_layers=num_layers, width=shape.width, num_heads=shape.heads, inner_width=shape.inner
+    )
+    write_untrained_trunk(path, own, read_tokenizer(locate_trunk(tokenizer_from)), settings={})
+    return path
 
 
 @contextmanager

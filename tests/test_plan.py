@@ -78,6 +78,49 @@ def test_a_reading_step_by_hand(experiment: Experiment, machine: Machine) -> Non
     )
 
 
+@pytest.fixture
+def from_nothing(experiment: Experiment, trunk_folder: Path) -> Experiment:
+    """One layer that is trained here, 32 wide as the tiny trunk is."""
+    return with_overrides(
+        experiment,
+        ["trunk.shape={num_layers = 1, width = 32, num_heads = 2, inner_width = 64}",
+         f"trunk.vocabulary_of='{trunk_folder}'", "trunk.loop={num_steps = 30, save_every = 10}",
+         "embedder.trunk='own'", "reader.trunk='own'"],
+    )  # fmt: skip
+
+
+def test_a_step_of_masked_language_modelling_by_hand(
+    from_nothing: Experiment, machine: Machine
+) -> None:
+    settings = from_nothing.trunk.objective.model_copy(update={"batch_size": 10})
+    costs = Costs(from_nothing, WORK, machine)
+    step = costs.masked_language(settings, from_nothing.trunk.loop)
+    # 5 passages of 40 wordpieces, and 5 more behind sentences of 20, through one layer.
+    shape = Shape(32, 2, 64)
+    rate = 250.0 * shape.layer_flops(40) / shape.layer_flops(59)
+    assert step.seconds["trunks"] == pytest.approx((10 * 59) / rate, rel=1e-6)
+    # 15% of 5 * 40 + 5 * 59 wordpieces, each a choice among the whole vocabulary.
+    numbers = 0.15 * 495 * costs.reader.vocab
+    seconds = 3 * 2 * numbers * 32 / machine.product_flops("training")
+    assert step.seconds["masked head"] == pytest.approx(seconds + numbers / machine.span_numbers)
+    assert step.seconds["optimiser"] == pytest.approx(costs.reader.num_weights / 1e6)
+
+
+def test_a_trunk_from_nothing_is_counted_first(from_nothing: Experiment, machine: Machine) -> None:
+    costs = Costs(from_nothing, WORK, machine)
+    assert costs.reader == costs.embedder == Trunk(Shape(32, 2, 64), 1, costs.reader.vocab)
+    names = [stage.name for stage in make_plan(from_nothing, WORK, machine).stages]
+    assert names[:5] == ["corpus", "spans", "lexical", "trunk", "start"]
+    stages = make_plan(from_nothing, WORK, machine).stages
+    assert stages[3].detail.startswith("30 steps of ")
+    # 50 passages in two batches of 32, at four checkpoints.
+    measured = with_overrides(from_nothing, ["trunk.num_held_out=50"])
+    settings = measured.trunk
+    once = costs.masked_language(settings.objective, settings.loop, "forward").total
+    longer = make_plan(measured, WORK, machine).stages[3].seconds - stages[3].seconds
+    assert longer == pytest.approx(8 * once, rel=0.01)
+
+
 def test_recomputation_takes_a_third_more_and_keeps_less(
     experiment: Experiment, machine: Machine
 ) -> None:

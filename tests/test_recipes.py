@@ -12,7 +12,7 @@ RECIPES = sorted((Path(experiment.__file__).parent / "recipes").glob("*.toml"))
 
 
 def test_the_promised_recipes_ship() -> None:
-    assert {"demo", "laptop", "small", "paper"} <= {file.stem for file in RECIPES}
+    assert {"demo", "laptop", "mini", "small", "paper"} <= {file.stem for file in RECIPES}
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
@@ -43,7 +43,19 @@ def test_the_paper_is_quoted_right() -> None:
 
 
 def test_the_small_recipes_cut_alike() -> None:
-    assert [read_recipe(name).corpus.passage_tokens for name in ("demo", "small")] == [160, 160]
+    recipes = [read_recipe(name) for name in ("demo", "mini", "small")]
+    assert {recipe.corpus.passage_tokens for recipe in recipes} == {160}
+
+
+def test_the_fair_start_is_fair() -> None:
+    mini, small = read_recipe("mini"), read_recipe("small")
+    assert (mini.sources, mini.corpus) == (small.sources, small.corpus)
+    # Nothing that somebody else trained, and no teacher but the text.
+    assert mini.embedder.trunk == mini.reader.trunk == "own"
+    cloze = mini.warm_start.embedder.objective
+    assert (cloze.trains, cloze.teacher_share) == ("all", 0.0)
+    assert mini.pretrain.objective.embedder_trains == "all"
+    assert mini.trunk.shape.max_tokens >= mini.packing.query_tokens + mini.corpus.passage_tokens
 
 
 def test_assignments_change_a_recipe() -> None:
@@ -55,5 +67,5 @@ def test_assignments_change_a_recipe() -> None:
 
 
 def test_an_unknown_recipe_names_the_known() -> None:
-    with pytest.raises(SettingError, match="demo, laptop, paper, small"):
+    with pytest.raises(SettingError, match="demo, laptop, mini, paper, small"):
         read_recipe("nothing")

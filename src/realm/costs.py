@@ -13,11 +13,12 @@ import numpy as np
 
 from realm.errors import ResourceError
 from realm.examples.packing import length_batches
-from realm.experiment import Experiment
+from realm.experiment import Experiment, TrunkSettings
 from realm.machine import PASSES, Shape, Use
 from realm.models.embedder import quick_token_budget
-from realm.models.trunk import find_trunk
+from realm.models.trunk import OWN_TRUNK, find_trunk
 from realm.openqa.objective import OpenQaSettings
+from realm.pretraining.masked_language import MaskedLanguageSettings
 from realm.pretraining.objective import RealmSettings
 from realm.pretraining.reading import ReadingSettings
 from realm.pretraining.warm_start import InverseClozeSettings
@@ -87,17 +88,50 @@ def trunk_of(name: str) -> Trunk:
     return Trunk(Shape(width, heads, inner), num_layers, vocab)
 
 
+def own_trunk(settings: TrunkSettings) -> Trunk:
+    """The trunk that a run trains itself, with the vocabulary of another one."""
+    shape = settings.shape
+    layer = Shape(shape.width, shape.num_heads, shape.inner_width)
+    return Trunk(layer, shape.num_layers, trunk_of(settings.vocabulary_of).vocab)
+
+
+def trunks_of(experiment: Experiment) -> tuple[Trunk, Trunk]:
+    """The trunks that the embedder and the reader start from.
+
+    Raises:
+        ResourceError: one of them is not on this machine.
+    """
+    embedder, reader = (
+        own_trunk(experiment.trunk) if half.trunk == OWN_TRUNK else trunk_of(half.trunk)
+        for half in (experiment.embedder, experiment.reader)
+    )
+    return embedder, reader
+
+
 class Costs:
     """The work of one recipe on one machine."""
 
     def __init__(self, experiment: Experiment, work: Workload, machine: Machine) -> None:
         self.experiment, self.work, self.machine = experiment, work, machine
-        self.embedder = trunk_of(experiment.embedder.trunk)
-        self.reader = trunk_of(experiment.reader.trunk)
+        self.embedder, self.reader = trunks_of(experiment)
         self.width = experiment.embedder.projection_width or self.embedder.shape.width
         self._draw = np.random.default_rng(0)
 
     # -- steps ----------------------------------------------------------------------------
+
+    def masked_language(
+        self, settings: MaskedLanguageSettings, loop: LoopSettings, use: Use = "training"
+    ) -> Step:
+        """Passages alone or behind a sentence, with a share of them asked for."""
+        step, size = Step(), self._own_share(settings.batch_size)
+        trunk, num_pairs = own_trunk(self.experiment.trunk), round(size * settings.pair_share)
+        alone = self._draw.choice(self.work.passages, size - num_pairs)
+        texts = np.concatenate((alone, self._joints(self.work.sentences, num_pairs, 0)))
+        self._encode(step, trunk, texts, len(texts), use, settings.token_budget, loop)
+        self._fill_masks(step, trunk, settings.masked_share * float(texts.sum()), use)
+        if use == "training":
+            self._move(step, trunk.num_weights)
+        return step
 
     def inverse_cloze(self, settings: InverseClozeSettings, loop: LoopSettings) -> Step:
         """Sentences and the passages that they come from; perhaps a teacher's rankings."""
@@ -123,7 +157,7 @@ class Costs:
         tokens = self._encode(
             step, self.reader, joints, size, "training", settings.token_budget, loop
         )
-        self._fill_masks(step, size, "training")
+        self._fill_masks(step, self.reader, size * _MASKS, "training")
         self._point(step, tokens, "training")
         self._move(step, self.reader.num_weights)
         return step
@@ -138,7 +172,7 @@ class Costs:
         self._encode(step, self.embedder, self.work.passages, size * found, embedding, budget, loop)
         joints = self._joints(self.work.sentences, size * found, size)
         self._encode(step, self.reader, joints, len(joints), use, budget, loop)
-        self._fill_masks(step, len(joints), use)
+        self._fill_masks(step, self.reader, len(joints) * _MASKS, use)
         if use == "training":
             whole = self.embedder.num_weights * self._num_towers if embedding == use else 0.0
             self._move(step, self.reader.num_weights + whole + self.width * self.width)
@@ -222,8 +256,8 @@ class Costs:
             step.kept_bytes += held * trunk.num_layers * kept
         return tokens
 
-    def _fill_masks(self, step: Step, num_joints: int, use: Use) -> None:
-        width, numbers = self.reader.shape.width, num_joints * _MASKS * self.reader.vocab
+    def _fill_masks(self, step: Step, trunk: Trunk, num_masks: float, use: Use) -> None:
+        width, numbers = trunk.shape.width, num_masks * trunk.vocab
         step.seconds["masked head"] += (
             PASSES[use] * 2.0 * numbers * width / self.machine.product_flops(use)
         )

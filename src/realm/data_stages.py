@@ -3,6 +3,7 @@
 Each result is opened if it is there and made otherwise; `stages.Run` goes on from here.
 """
 
+from pathlib import Path
 from typing import Self
 
 from realm.artifact import is_finished, read_manifest
@@ -10,7 +11,8 @@ from realm.corpus.store import PassageStore, build_corpus
 from realm.errors import ArtifactError, SettingError
 from realm.experiment import expand
 from realm.models.checkpoint import check_lengths
-from realm.models.trunk import locate_trunk
+from realm.models.own_trunk import write_untrained_trunk
+from realm.models.trunk import locate_trunk, read_tokenizer, trunk_folder
 from realm.pretraining.reading import ReadingPairs, mine_reading_pairs
 from realm.retrieval.lexical import LexicalIndex, build_lexical_index
 from realm.run_folder import RunFolder
@@ -29,16 +31,29 @@ class DataRun(RunFolder):
             return PassageStore.open(path)
         if not self.experiment.sources:
             raise SettingError("no documents: name them with `realm corpus SOURCE... --run RUN`")
-        check_lengths(
-            self.experiment.embedder, self.experiment.reader, self.experiment.packing_settings
-        )
-        sources = [expand(source) for source in self.experiment.sources]
-        tokenizer = locate_trunk(self.experiment.embedder.trunk) / "tokenizer.json"
+        experiment, own = self.experiment, self.untrained_trunk()
+        check_lengths(experiment.embedder, experiment.reader, experiment.packing_settings, own)
+        sources = [expand(source) for source in experiment.sources]
+        tokenizer = trunk_folder(experiment.embedder.trunk, own) / "tokenizer.json"
         with self._stage("corpus", "documents", None) as advance:
             return build_corpus(
-                sources, path, tokenizer_file=tokenizer, settings=self.experiment.corpus,
+                sources, path, tokenizer_file=tokenizer, settings=experiment.corpus,
                 on_progress=lambda documents, made: advance(documents, f"{made:,} passages"),
             )  # fmt: skip
+
+    def untrained_trunk(self) -> Path | None:
+        """Shape and tokenizer of the trunk that the run trains itself; None where it trains none.
+
+        The corpus is cut with it before there is anything to train on.
+        """
+        if not self.experiment.has_own_trunk:
+            return None
+        settings, path = self.experiment.trunk, self.path / "trunk" / "untrained"
+        kept = settings.model_dump(include={"shape", "vocabulary_of"})
+        if not is_finished(path) or read_manifest(path).settings != kept:
+            tokenizer = read_tokenizer(locate_trunk(settings.vocabulary_of))
+            write_untrained_trunk(path, settings.shape, tokenizer, settings=kept)
+        return path
 
     def spans(self) -> SpanStore:
         """The salient spans of the passages."""

@@ -17,10 +17,13 @@ from realm.errors import SettingError
 from realm.examples.packing import PackingSettings
 from realm.index.snapshot import IndexSettings
 from realm.models.embedder import EmbedderSettings
+from realm.models.own_trunk import TrunkShape
 from realm.models.precision import ComputeSettings
 from realm.models.reader import ReaderSettings
+from realm.models.trunk import DEFAULT_TRUNK, OWN_TRUNK
 from realm.openqa.objective import OpenQaSettings
 from realm.openqa.question_pairs import QuestionPairSettings
+from realm.pretraining.masked_language import MaskedLanguageSettings
 from realm.pretraining.reading import ReadingSettings
 from realm.pretraining.run import PretrainSettings
 from realm.pretraining.warm_start import InverseClozeSettings
@@ -43,6 +46,21 @@ class PackingChoices(Settings):
     joint_tokens: int | None = Field(default=None, ge=16)
     title_in_joint: bool = True
     segments: str = Field(default="single", pattern="^(single|separate)$")
+
+
+class TrunkSettings(Settings):
+    """The trunk that a run trains from nothing: for `embedder.trunk` or `reader.trunk` = "own"."""
+
+    shape: TrunkShape = TrunkShape()
+    vocabulary_of: str = DEFAULT_TRUNK
+    """The trunk, by name or path, whose tokenizer is taken; its weights are not."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """While it is trained; the halves that start from it have their own."""
+    loop: LoopSettings = LoopSettings(num_steps=0)
+    objective: MaskedLanguageSettings = MaskedLanguageSettings()
+    num_held_out: int = Field(default=0, ge=0)
+    """Passages, of documents that do not train, on which the loss is measured at every checkpoint;
+    where it rises while the loss in training falls, the corpus is too small for the steps."""
 
 
 class EmbedderWarmStart(Settings):
@@ -113,6 +131,7 @@ class Experiment(ComputeSettings):
     spans: SpanSettings = SpanSettings()
     lexical: LexicalSettings = LexicalSettings()
     packing: PackingChoices = PackingChoices()
+    trunk: TrunkSettings = TrunkSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     reader: ReaderSettings = ReaderSettings()
     warm_start: WarmStartSettings = WarmStartSettings()
@@ -127,6 +146,25 @@ class Experiment(ComputeSettings):
         if self.selection.pretrain == "best" and not self.pretrain.num_held_out:
             raise ValueError('selection.pretrain = "best" needs pretrain.num_held_out')
         return self
+
+    @model_validator(mode="after")
+    def _own_trunk_is_trained(self) -> Self:
+        if self.has_own_trunk and not self.trunk.loop.num_steps:
+            raise ValueError('a trunk = "own" has to be trained: set trunk.loop.num_steps')
+        if self.embedder.trunk == OWN_TRUNK and self.embedder.pooling == "pooler":
+            raise ValueError('trunk = "own" trains no pooler: set embedder.pooling to cls or mean')
+        return self
+
+    @property
+    def has_own_trunk(self) -> bool:
+        """Whether a half starts from a trunk that the run trains itself."""
+        return OWN_TRUNK in (self.embedder.trunk, self.reader.trunk)
+
+    @property
+    def vocabulary_of(self) -> str:
+        """The trunk whose tokenizer cuts the corpus."""
+        own = self.embedder.trunk == OWN_TRUNK
+        return self.trunk.vocabulary_of if own else self.embedder.trunk
 
     @property
     def packing_settings(self) -> PackingSettings:

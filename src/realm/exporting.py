@@ -20,6 +20,7 @@ from realm.errors import SettingError
 from realm.models.checkpoint import Model, load_model
 from realm.models.released import BLOCK_EMBEDDINGS, BLOCK_RECORDS, VOCABULARY, WEIGHTS
 from realm.models.released_names import encoder_tensors, reader_tensors, tower_tensors
+from realm.models.trunk import write_tokenizer
 from realm.run_folder import IMPORT
 from realm.stages import Run
 
@@ -63,7 +64,7 @@ def export_auto_models(run: Run, name: str, folder: Path) -> list[Path]:
     for label, trunk in trunks.items():
         if label.replace("-", " ") in parts:
             trunk.save_pretrained(folder / label)  # type: ignore[operator]
-            _write_fast_tokenizer(model.tokenizer, folder / label)
+            write_tokenizer(folder / label, model.tokenizer)
             made.append(folder / label)
     return made
 
@@ -164,16 +165,6 @@ def _write_vocabulary(tokenizer: Tokenizer, folder: Path) -> None:
     (folder / VOCABULARY).write_text(text, encoding="utf-8")
     facts = {"tokenizer_class": "RealmTokenizer", "do_lower_case": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
-
-
-def _write_fast_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """By hand, since a release writes class names into it that earlier ones do not know."""
-    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
-    marks |= {"sep_token": "[SEP]", "mask_token": "[MASK]"}
-    known = {name: mark for name, mark in marks.items() if tokenizer.token_to_id(mark) is not None}
-    tokenizer.save(str(folder / "tokenizer.json"))
-    text = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **known})
-    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _model_of(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from realm.costs import Costs, Step
+from realm.costs import Costs, Step, own_trunk
 from realm.experiment import Experiment
 from realm.rates import Machine
 from realm.training.loop import LoopSettings
@@ -125,6 +125,8 @@ class _Planner:
 
     def _warm_start(self) -> Iterator[Stage]:
         settings, costs, work = self._experiment.warm_start, self._costs, self._work
+        if self._experiment.has_own_trunk:
+            yield self._trunk()
         sample = min(settings.embedder.principal_components_sample, work.num_passages)
         yield self._forward("start", costs.embed(work.passages, sample))
         if self._rests:
@@ -142,6 +144,16 @@ class _Planner:
             step = costs.reading(reading, loop)
             yield self._training("warm-start-reader", step, loop, costs.reader.num_weights)
         yield self._forward("index-warm-start", self._snapshot_seconds())
+
+    def _trunk(self) -> Stage:
+        settings = self._experiment.trunk
+        loop, objective = settings.loop, settings.objective
+        step = self._costs.masked_language(objective, loop)
+        measured = math.ceil(settings.num_held_out / objective.batch_size) * (
+            1 + math.ceil(loop.num_steps / loop.save_every)
+        )
+        once = measured * self._costs.masked_language(objective, loop, "forward").total
+        return self._training("trunk", step, loop, own_trunk(settings).num_weights, once)
 
     def _pretrain(self) -> Stage:
         settings = self._experiment.pretrain

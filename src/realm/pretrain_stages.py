@@ -1,6 +1,6 @@
 """How do retriever and reader become warm, and are pre-trained together, in a run directory?
 
-    start/  warm-start/  pretrain/  index
+    trunk/  start/  warm-start/  pretrain/  index
 
 Each result is opened if it is there and made otherwise, and trainings that were stopped go on;
 `stages.Run` fine-tunes and answers with what stands here.
@@ -28,13 +28,17 @@ from realm.models.checkpoint import (
     new_model,
     save_checkpoint,
 )
-from realm.models.embedder import start_projection_from_principal_components
+from realm.models.embedder import EmbedderSettings, start_projection_from_principal_components
+from realm.models.own_trunk import write_own_trunk
+from realm.models.reader import ReaderSettings
+from realm.models.trunk import OWN_TRUNK
 from realm.openqa.question_pairs import (
     QuestionPair,
     QuestionPairObjective,
     QuestionPairSettings,
     mine_question_pairs,
 )
+from realm.pretraining.masked_language import MaskedLanguageObjective, held_out_loss
 from realm.pretraining.reading import ReadingObjective
 from realm.pretraining.run import Pretraining
 from realm.pretraining.warm_start import InverseClozeObjective
@@ -47,18 +51,63 @@ Measure = Callable[[Model], Scalars]
 class PretrainRun(DataRun):
     """One run directory, as far as its pre-trained model and the snapshots go."""
 
+    def trunk(self) -> Path | None:
+        """The folder of the trunk that the run trains itself; None where it trains none."""
+        settings, untrained = self.experiment.trunk, self.untrained_trunk()
+        if untrained is None:
+            return None
+        folder, store = self.path / "trunk", self.corpus()
+        path, packing = folder / "model", self.experiment.packing_settings
+        if self._is_made(path, store):
+            return path
+        # The embedder is along for the ride: what trains depends on none of its settings.
+        embedder = EmbedderSettings(trunk=OWN_TRUNK)
+        reader = ReaderSettings(trunk=OWN_TRUNK, dropout=settings.dropout)
+        check_tokenizer(embedder, store.tokenizer, untrained)
+        inputs = {
+            "corpus": store.fingerprint,
+            "settings": fingerprint_of([s.model_dump(mode="json") for s in (settings, packing)]),
+        }
+
+        def objective() -> Objective:
+            torch.manual_seed(settings.loop.seed)  # of all weights
+            model = new_model(embedder, reader, packing, untrained)
+            return MaskedLanguageObjective(
+                model, store, settings.objective, seed=settings.loop.seed
+            )
+
+        def measure(model: Model) -> Scalars:
+            number = settings.num_held_out
+            return {"held_out_loss": held_out_loss(model, store, settings.objective, number)}
+
+        last = self._train(
+            "trunk", folder, objective, settings.loop, inputs,
+            measure if settings.num_held_out else None,
+        )  # fmt: skip
+        trained = load_model(last)
+        write_own_trunk(
+            path, settings.shape, trained.tokenizer, trained.reader,
+            settings=settings.model_dump(mode="json"), inputs=inputs,
+        )  # fmt: skip
+        return path
+
     def start(self) -> Path:
         """The untrained model: trunks as they came, projection from principal components."""
         path = self.path / "start" / "checkpoint"
         experiment, store = self.experiment, self.corpus()
         if self._is_made(path, store):
             return path
-        check_tokenizer(experiment.embedder, store.tokenizer)
+        own = self.trunk()
+        check_tokenizer(experiment.embedder, store.tokenizer, own)
         sample = experiment.warm_start.embedder.principal_components_sample
         inputs = {"corpus": store.fingerprint}
+        if own is not None:
+            inputs["trunk"] = read_manifest(own).fingerprint
         with self._stage("start", "principal components", 1) as advance:
             torch.manual_seed(experiment.pretrain.loop.seed)  # of heads that no trunk brings
-            model = new_model(experiment.embedder, experiment.reader, experiment.packing_settings)
+            model = new_model(
+                experiment.embedder, experiment.reader, experiment.packing_settings, own
+            )
             if sample:
                 # A copy computes, perhaps in half precision: the trunks are kept as they came.
                 quick = self._at_work(copy.deepcopy(model))
@@ -206,7 +255,7 @@ class PretrainRun(DataRun):
             training = Training(ready, loop, folder, inputs)
             if measure is not None:
                 hooks = replace(hooks, measure=lambda step: measure(ready.model))
-                training.best_by = BEST_FINETUNED_BY
+                training.best_by = BEST_FINETUNED_BY  # no checkpoint where that is not measured
             return training.run(hooks)
 
     def _finished(self, folder: Path, loop: LoopSettings, inputs: dict[str, str]) -> Path | None:

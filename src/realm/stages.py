@@ -1,6 +1,6 @@
 """How does a run directory grow, stage by stage?
 
-    corpus  spans  lexical  start/  warm-start/  pretrain/  index  finetune/  evaluation/
+    corpus  spans  lexical  trunk/  start/  warm-start/  pretrain/  index  finetune/  evaluation/
 
 Every stage is a method that opens its result if it is there and makes it otherwise, so a run
 that was stopped goes on where it was, and each stage can be asked for alone. The recipe, the
@@ -153,7 +153,7 @@ class Run(PretrainRun):
 def all_stages(run: Run) -> Sequence[tuple[str, Callable[[], object]]]:
     """Every stage of a whole run in order, by name; a model that was taken is not prepared for."""
     before = (("corpus", run.corpus), ("spans", run.spans), ("lexical", run.lexical))
-    warm = (("start", run.start), ("warm-start", run.warm_start))
+    warm = (("trunk", run.trunk), ("start", run.start), ("warm-start", run.warm_start))
     after = (
         ("pretrain", run.pretrain), ("index", lambda: run.snapshot("pretrain")),
         ("finetune", run.finetune),

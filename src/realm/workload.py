@@ -59,7 +59,7 @@ class Workload:
 
 def estimate_workload(experiment: Experiment, num_passages: int | None = None) -> Workload:
     """Look at the sources and questions of a recipe; `num_passages` overrules the count."""
-    tokenizer = read_tokenizer(find_trunk(experiment.embedder.trunk) or locate_trunk(DEFAULT_TRUNK))
+    tokenizer = read_tokenizer(find_trunk(experiment.vocabulary_of) or locate_trunk(DEFAULT_TRUNK))
     notes: list[str] = []
     cut, scale = _cut_sample(experiment, tokenizer, notes)
     queries = experiment.packing.query_tokens

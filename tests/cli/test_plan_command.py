@@ -62,6 +62,30 @@ def test_this_machine_is_measured_for_the_recipe(
     assert lengths == (32, 51, 83)  # half a query, a passage that is filled to 80%, both
 
 
+def test_a_trunk_that_is_trained_here_is_planned_by_its_shape(
+    monkeypatch: pytest.MonkeyPatch, trunk_folder: Path, corpus_source: Path
+) -> None:
+    asked: list[object] = []
+
+    def measure(*facts: object) -> rates.Machine:
+        asked.extend(facts)
+        return open_machine("2-core-epyc")
+
+    monkeypatch.setattr(rates, "measure_machine", measure)
+    changes = (
+        f"trunk.vocabulary_of='{trunk_folder}'", f"sources=['{corpus_source}']",
+        "train_questions=[]", "dev_questions=[]",
+    )  # fmt: skip
+    options = [word for change in changes for word in ("--set", change)]
+    result = realm("plan", "mini", *options, "--json")
+    assert result.exit_code == 0, result.output
+    shapes, *_ = asked
+    assert [shape.width for shape in shapes] == [256]  # type: ignore[attr-defined]
+    facts = json.loads(result.stdout)
+    assert facts["num_passages"] == 12
+    assert "trunk" in [stage["name"] for stage in facts["stages"]]
+
+
 def test_the_machine_is_shown_and_written_down(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

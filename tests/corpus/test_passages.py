@@ -55,6 +55,20 @@ def test_normalise_by_hand() -> None:
     assert text.source_span(2, 5) == (6, 10)
 
 
+@pytest.mark.parametrize(
+    ("space", "plain"), [("\u00a0", " "), ("\u2003", " "), ("\u3000", " "), ("\u2028", "\n")]
+)
+def test_white_space_of_several_bytes_is_white_space(space: str, plain: str) -> None:
+    texts = [f"It was rated{gap}R{gap}. Others{gap}saw it." for gap in (space, plain)]
+    cuts, expected = (
+        cut_passages(Document("a", "", text), spelling_tokenizer(), SMALL) for text in texts
+    )
+    assert len(cuts) > 1
+    assert [(cut.text, cut.source_start, cut.sentence_ends.tolist()) for cut in cuts] == [
+        (cut.text, cut.source_start, cut.sentence_ends.tolist()) for cut in expected
+    ]
+
+
 @pytest.mark.parametrize("empty", ["", " ", "\n\t "])
 def test_nothing_remains_of_white_space(empty: str) -> None:
     assert normalise(empty).text == ""

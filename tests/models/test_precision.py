@@ -43,8 +43,22 @@ def _measured_anew() -> None:
 def test_half_the_digits_are_given_up_for_a_gain(
     monkeypatch: pytest.MonkeyPatch, rates: dict[str, float], use: machine.Use, expected: str
 ) -> None:
-    monkeypatch.setattr(machine, "matrix_rate", lambda shape, name: rates[name])
+    monkeypatch.setattr(machine, "matrix_rate", lambda shape, name, num_tokens=1024: rates[name])
     assert quickest_precision(SHAPE, use) == expected
+
+
+def test_a_format_that_the_processor_lacks_is_not_measured_at_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates, measured = {"fp32": 1.0, "bf16": 0.9, "fp16": 0.02}, []
+
+    def rate(shape: Shape, name: str, *, num_tokens: int = 1024) -> float:
+        measured.append((name, num_tokens))
+        return rates[name]
+
+    monkeypatch.setattr(machine, "matrix_rate", rate)
+    assert quickest_precision(SHAPE, "forward") == "fp32"
+    assert [name for name, num_tokens in measured if num_tokens == 1024] == ["fp32", "bf16"]
 
 
 def test_each_use_has_the_kernel_that_is_quickest_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,19 @@ def test_another_trunk_does_not_stand_in_for_the_sentence_encoder() -> None:
     assert made.reader.trunk == own.reader.trunk
 
 
+def test_a_sentence_encoder_is_a_row_of_its_own_where_rows_start_from_another_trunk() -> None:
+    assert "realm-minilm" not in rows_by_name("table1")
+    mini = read_recipe("mini")
+    rows = rows_by_name("table1", mini)
+    made = rows["realm-minilm"].experiment(mini, 0)
+    assert made.embedder.trunk == made.reader.trunk == SMALL.embedder.trunk
+    assert made.warm_start.embedder.objective.teacher_share == 0.95
+    assert made.pretrain.loop.num_steps == mini.pretrain.loop.num_steps
+    assert "a trunk of 4 layers of 256 from nothing (16,000 steps" in rows["realm"].note
+    rate = rows["supervised"].experiment(mini, 0).warm_start.embedder.loop.optim.learning_rate
+    assert rate == mini.warm_start.embedder.loop.optim.learning_rate
+
+
 def test_what_leaves_nothing_to_compare_is_refused() -> None:
     with pytest.raises(SettingError, match="no table table3: choose one of table1, table2"):
         rows_of("table3", SMALL, LENGTHS)

@@ -13,6 +13,7 @@ from realm.artifact import create_artifact, fingerprint_of, is_finished
 from realm.experiment import Experiment, read_recipe, with_overrides
 from realm.run_folder import RunFolder
 from realm.tables import sharing
+from realm.tables.rows import MeanLengths, rows_of
 from realm.tables.sharing import PARTS, key_of, take_over
 from realm.training.state import checkpoint_path
 
@@ -174,3 +175,19 @@ def test_a_file_system_without_links_gets_copies(
     take_over(second, [first])
     assert not (second.path / "corpus/data.bin").samefile(first.path / "corpus/data.bin")
     assert (second.path / "corpus/data.bin").read_bytes() == b"12345"
+
+
+def test_rows_of_a_trunk_from_nothing_share_it() -> None:
+    mini = read_recipe("mini")
+    rows = {row.name: row for row in rows_of("table1", mini, MeanLengths(30.0, 130.0))}
+
+    def shared(name: str, seed: int = 0) -> set[str]:
+        other = rows[name].experiment(mini, seed)
+        return {part.path for part in PARTS if key_of(part, mini) == key_of(part, other)}
+
+    # The sentence encoder reads the same wordpieces: the corpus is cut alike.
+    data = {"corpus", "queries/corpus", "spans", "queries/spans", "lexical", "warm-start/pairs"}
+    assert shared("minilm") == {*data, "trunk/model"}
+    assert shared("realm", seed=1) == {*data, "trunk/model", "start/trunk-vectors"}
+    start = {"trunk/model", "start/checkpoint", "start/trunk-vectors", "start/snapshot"}
+    assert shared("supervised") == {*data, *start}

@@ -52,6 +52,7 @@ _MADE_WITH = (
     ("lexical", ("lexical",)),
     ("queries/spans", ("spans",)),
     ("index", ("selection",)),
+    ("trunk/model", ("trunk",)),
     ("start/checkpoint", ("embedder", "reader", "packing")),
 )
 _MADE_WITHOUT = {"corpus.num_workers", "selection.finetune"}

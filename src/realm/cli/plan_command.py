@@ -69,10 +69,11 @@ def plan(
 
 def _this_machine(experiment: "Experiment") -> "Machine":
     """Measured with the recipe's own trunks, at the lengths of queries, passages and pairs."""
-    from realm.costs import trunk_of
+    from realm.costs import trunks_of
     from realm.rates import measure_machine
 
-    shapes = {trunk_of(half.trunk).shape: None for half in (experiment.reader, experiment.embedder)}
+    embedder, reader = trunks_of(experiment)
+    shapes = dict.fromkeys((reader.shape, embedder.shape))
     passage, query = experiment.corpus.passage_tokens, experiment.packing.query_tokens
     lengths = (query // 2, round(0.8 * passage), round(0.8 * passage) + query // 2)
     return measure_machine(list(shapes), lengths, experiment.pretrain.loop)

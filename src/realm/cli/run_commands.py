@@ -14,6 +14,7 @@ from realm.cli.info_commands import examples_left_out
 from realm.cli.options import RecipeOption, RunOption, SetOption, absolute, open_existing, open_run
 from realm.cli.result_tables import show_evaluations
 from realm.cli.terminal import say, show_progress
+from realm.errors import SettingError
 from realm.evaluation.report import duration, write_report
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("run")(whole_run)
     for name, command in (
         ("corpus", corpus),
+        ("trunk", trunk),
         ("warm-start", warm_start),
         ("pretrain", pretrain),
         ("refresh", refresh),
@@ -83,6 +85,17 @@ def corpus(
     changes = {"sources": absolute(sources)} if sources else {}
     store = open_run(run, recipe, assignments, **changes).corpus()
     typer.echo(f"{run}/corpus: {len(store):,} passages of {store.num_documents:,} documents")
+
+
+def trunk(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:
+    """Train a trunk from nothing on the corpus; other runs may start from its folder."""
+    folder = open_run(run, recipe, assignments).trunk()
+    if folder is None:
+        raise SettingError(
+            f'{run} trains no trunk of its own: set embedder.trunk and reader.trunk to "own", and '
+            "trunk.loop.num_steps"
+        )
+    typer.echo(folder)
 
 
 def warm_start(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:

@@ -28,6 +28,12 @@ MAX_PASSAGE_CHARACTERS = 65_535
 MAX_STRETCH_CHARACTERS = 16_384
 
 _SPACES = re.compile(r"\s+")
+# sentencex 1.0.32 takes every white space for one byte and ends the process at "R\u00a0.".
+_ONE_BYTE_SPACES = {
+    code: "\n" if chr(code) in "\x85\u2028\u2029" else " "
+    for code in range(0x80, 0x3001)
+    if chr(code).isspace()
+}
 _STRETCH = re.compile(r"(?s).{1,16384}(?!\S)|.{1,16384}")  # ends at a word's end where it can
 
 Integers = NDArray[np.int64]
@@ -197,9 +203,10 @@ def _sentences(text: str, language: str) -> Iterator[str]:
     The splitter drops a blank line here and there in long texts (sentencex 1.0.32, about every
     9,000 characters), so its sentences are looked up; what lies between goes with the one before.
     """
+    plain = text.translate(_ONE_BYTE_SPACES)
     starts, end = [0], 0  # an empty slice in front does no harm
-    for sentence in segment(language, text):
-        start = text.find(sentence, end)
+    for sentence in segment(language, plain):
+        start = plain.find(sentence, end)
         if start >= 0:
             starts.append(start)
             end = start + len(sentence)

@@ -60,6 +60,11 @@ _FIGURES: Mapping[str, Sequence[_Figure]] = {
     ),
     "Warm start": (
         _Figure(
+            "Trunk: loss of masked language modelling",
+            "trunk",
+            {"loss": "training", "held_out_loss": "held out"},
+        ),
+        _Figure(
             "Embedder: loss of the inverse cloze task", "warm-start/embedder", {"loss": "loss"}
         ),
         _Figure(

@@ -7,7 +7,7 @@ examples are used at all, `query_maker` decides.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,18 @@ class MaskedQuery:
     ids: np.ndarray
     positions: np.ndarray
     targets: np.ndarray
+
+
+class HasTargets(Protocol):
+    """An input with hidden wordpieces: the positions of those asked for, and what they were."""
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Places in the packed input."""
+
+    @property
+    def targets(self) -> np.ndarray:
+        """The wordpieces that stood there."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +78,8 @@ def mask_query(
     return MaskedQuery(row, ids, hidden[:max_masks] + 1, targets)  # + 1 for [CLS]
 
 
-def stack_targets(queries: Sequence[MaskedQuery]) -> Targets:
-    """Pad the targets of a batch."""
+def stack_targets(queries: Sequence[HasTargets]) -> Targets:
+    """Pad the targets of a batch to those of the input with the most."""
     shape = (len(queries), max(len(query.targets) for query in queries))
     positions, ids = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     is_target = np.zeros(shape, dtype=bool)

@@ -16,7 +16,7 @@ MaskingName = Literal["salient_span", "random_span", "random_token"]
 # draw has beyond ten is spread over all of them: put on ten alone, it would be the likeliest.
 _SPAN_LENGTHS = np.arange(1, 11)
 _SPAN_SHARES = 0.2 * 0.8 ** (_SPAN_LENGTHS - 1) / (1 - 0.8**10)
-_TOKEN_SHARE = 0.15  # BERT's share
+TOKEN_SHARE = 0.15  # BERT's share
 
 
 class Masking(NamedTuple):
@@ -89,9 +89,14 @@ class RandomTokenMasker:
     def choose(self, row: int, generator: np.random.Generator) -> Masking:
         """Hide scattered wordpieces."""
         start, end = _random_sentence(self._store, row, generator)
-        count = max(1, round(_TOKEN_SHARE * (end - start)))
-        hidden = generator.choice(np.arange(start, end), size=count, replace=False)
-        return Masking(start, end, np.sort(hidden))
+        hidden = scatter(np.arange(start, end), TOKEN_SHARE, generator)
+        return Masking(start, end, hidden)
+
+
+def scatter(places: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
+    """Choose a share of the places, at least one where there is any, in their order."""
+    count = min(len(places), max(1, round(share * len(places))))
+    return np.sort(generator.choice(places, size=count, replace=False))
 
 
 def make_masker(name: MaskingName, store: PassageStore, spans: SpanStore) -> Masker:

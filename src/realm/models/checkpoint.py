@@ -26,10 +26,10 @@ from realm.models.precision import Compute, ComputeSettings, choose_compute, sha
 from realm.models.reader import Reader, ReaderSettings
 from realm.models.trunk import (
     load_trunk,
-    locate_trunk,
     max_positions,
     read_masked_head,
     read_tokenizer,
+    trunk_folder,
 )
 
 KIND = "checkpoint"
@@ -80,17 +80,20 @@ class Model:
 
 
 def new_model(
-    embedder: EmbedderSettings, reader: ReaderSettings, packing: PackingSettings
+    embedder: EmbedderSettings,
+    reader: ReaderSettings,
+    packing: PackingSettings,
+    own_trunk: Path | None = None,
 ) -> Model:
-    """Build a model from the trunks that the settings name.
+    """Build a model from the trunks that the settings name; `own_trunk` is the folder of the run's.
 
     A masked head that the reader's trunk was trained with comes along; all other heads are new.
     """
-    folder, reader_folder = locate_trunk(embedder.trunk), locate_trunk(reader.trunk)
+    folder, reader_folder = (trunk_folder(half.trunk, own_trunk) for half in (embedder, reader))
     tokenizer = read_tokenizer(folder)
     if tokenizer.to_str() != read_tokenizer(reader_folder).to_str():
         raise SettingError("embedder.trunk and reader.trunk have different tokenizers: use one")
-    check_lengths(embedder, reader, packing)
+    check_lengths(embedder, reader, packing, own_trunk)
 
     def tower() -> Tower:
         uses_pooler = embedder.pooling == "pooler"
@@ -109,15 +112,19 @@ def new_model(
 
 
 def check_lengths(
-    embedder: EmbedderSettings, reader: ReaderSettings, packing: PackingSettings
+    embedder: EmbedderSettings,
+    reader: ReaderSettings,
+    packing: PackingSettings,
+    own_trunk: Path | None = None,
 ) -> None:
     """Make sure that the trunks can read what will be packed for them.
 
     Raises:
         SettingError: an input of full length would not fit.
     """
-    limit = max_positions(locate_trunk(embedder.trunk))
-    reader_limit = max_positions(locate_trunk(reader.trunk))
+    limit, reader_limit = (
+        max_positions(trunk_folder(half.trunk, own_trunk)) for half in (embedder, reader)
+    )
     joint = packing.joint_tokens or packing.query_tokens + packing.passage_tokens
     if packing.passage_tokens > limit or joint > reader_limit:
         raise SettingError(
@@ -126,13 +133,16 @@ def check_lengths(
         )
 
 
-def check_tokenizer(embedder: EmbedderSettings, tokenizer: Tokenizer) -> None:
+def check_tokenizer(
+    embedder: EmbedderSettings, tokenizer: Tokenizer, own_trunk: Path | None = None
+) -> None:
     """Make sure that the trunk reads the wordpieces that the passages were cut into.
 
     Raises:
         SettingError: its tokenizer is another one.
     """
-    if read_tokenizer(locate_trunk(embedder.trunk)).to_str() != tokenizer.to_str():
+    folder = trunk_folder(embedder.trunk, own_trunk)
+    if read_tokenizer(folder).to_str() != tokenizer.to_str():
         raise SettingError(
             f"the corpus was not cut with the tokenizer of embedder.trunk ({embedder.trunk}): "
             "set the trunk that it was cut with, or take a new --run"

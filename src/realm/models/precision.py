@@ -26,6 +26,9 @@ Attention = Literal["auto", "eager", "sdpa"]
 # Half of the digits are given up only for a gain that is worth it; fp16, whose range is small as
 # well, only where bf16 is not quick.
 _LEAST_GAIN = 1.3
+# Some processors have no fp16 and do it step by step, a hundred times slower than fp32: a product
+# of a few wordpieces shows it, where a whole one would take most of a second.
+_HOPELESS, _FEW_TOKENS = 0.1, 16
 _TOKENS = 1280  # of the batch that a layer is measured with
 
 
@@ -116,7 +119,10 @@ def quickest_precision(shape: Shape, use: Use) -> str:
     rates = {"fp32": machine.matrix_rate(shape, "fp32")}
     names = ("bf16",) if use == "training" else ("bf16", "fp16")
     best = "fp32"
+    least = _HOPELESS * machine.matrix_rate(shape, "fp32", num_tokens=_FEW_TOKENS)
     for name in names:
+        if machine.matrix_rate(shape, name, num_tokens=_FEW_TOKENS) < least:
+            continue
         rates[name] = machine.matrix_rate(shape, name)
         if rates[name] > _LEAST_GAIN * rates[best]:
             best = name

@@ -4,7 +4,6 @@ The architecture is that of the released code: the embedder takes BERT's pooled 
 and LayerNorm, and leaves the length as it is; the reader sees question and passage without title.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from realm.models.checkpoint import Model
 from realm.models.embedder import Embedder, EmbedderSettings, Tower
 from realm.models.reader import Reader, ReaderSettings
 from realm.models.released import Part, ReleasedFolder, copy_reader, copy_tower
-from realm.models.trunk import load_trunk
+from realm.models.trunk import load_trunk, write_configuration
 
 _MOST_JOINT_TOKENS = 384  # 96 for the query and 288 for the passage, where the trunk reads so many
 _QUERY_SHARE = 4
@@ -73,8 +72,7 @@ def gather(names: list[str], passage_embedder: str = "") -> Sources:
 
 def write_trunk_folder(sources: Sources, folder: Path) -> None:
     """The BERT configuration and the tokenizer that all parts share, as a trunk without weights."""
-    text = json.dumps(sources.first.configuration.trunk(), indent=1)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    write_configuration(folder, sources.first.configuration.trunk())
     sources.first.read_tokenizer().save(str(folder / "tokenizer.json"))
 
 

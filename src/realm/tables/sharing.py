@@ -38,20 +38,21 @@ class Part:
 
 
 PARTS = (
-    Part("corpus", ("sources", "corpus", "embedder.trunk")),
+    Part("corpus", ("sources", "corpus", "vocabulary_of")),
     Part("queries/corpus", ("pretrain_sources",), ("corpus",)),
     Part("spans", ("spans",), ("corpus",)),
     Part("queries/spans", (), ("queries/corpus", "spans")),
     Part("lexical", ("lexical",), ("corpus",)),
+    Part("trunk/model", ("trunk", "packing"), ("corpus",)),
     Part(
         "start/checkpoint",
         (
             "embedder", "reader", "packing", "pretrain.loop.seed",
             "warm_start.embedder.principal_components_sample",
         ),
-        ("corpus",),
+        ("trunk/model",),
     ),
-    Part("start/trunk-vectors", ("embedder", "packing"), ("corpus",)),
+    Part("start/trunk-vectors", ("embedder", "packing"), ("trunk/model",)),
     Part("start/snapshot", (), ("start/checkpoint",)),
     Part(
         "warm-start/pairs",

@@ -1,0 +1,59 @@
+"""Is a trunk trained and shared from the command line, and kept from half of a change?"""
+
+from pathlib import Path
+
+import pytest
+from command_line import error_of, realm
+
+from realm.stages import Run
+
+LOOP = "{ num_steps = 1, save_every = 1, precision = 'fp32' }"
+
+
+@pytest.fixture
+def settings(corpus_source: Path, trunk_folder: Path) -> list[str]:
+    """Options that begin a run with a trunk of its own."""
+    values = {
+        "sources": f"['{corpus_source}']",
+        "corpus": "{ passage_tokens = 64, num_workers = 1 }",
+        "packing.query_tokens": "40",
+        "trunk.vocabulary_of": f"'{trunk_folder}'",
+        "trunk.shape": "{ num_layers = 1, width = 24, num_heads = 3, inner_width = 40 }",
+        "trunk.loop": LOOP,
+        "embedder": "{ trunk = 'own', projection_width = 8 }",
+        "reader.trunk": "'own'",
+    }
+    return [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+
+
+def test_a_trunk_is_trained_and_shared(settings: list[str], tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    result = realm("trunk", "--run", first, *settings)
+    assert result.exit_code == 0, result.output
+    folder = result.stdout.strip()
+    assert folder == str(first / "trunk" / "model")
+    assert "verified" in realm("info", "--run", first, "--verify").output
+    shared = ("--set", f"embedder.trunk='{folder}'", "--set", f"reader.trunk='{folder}'")
+    loop = ("--set", f"warm_start.embedder.loop={LOOP}")
+    rest = ("--set", "warm_start.embedder.objective={ batch_size = 4, trains = 'all' }")
+    last = ("--set", "warm_start.reader.loop.num_steps=0")
+    result = realm("warm-start", "--run", second, *settings, *shared, *loop, *rest, *last)
+    assert result.exit_code == 0, result.output
+    assert not (second / "trunk").exists()
+    assert Run.open(second).newest_checkpoint() == "warm-start"
+
+
+def test_a_trained_trunk_keeps_its_settings(settings: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert realm("trunk", "--run", run, *settings).exit_code == 0
+    again = realm("trunk", "--run", run, "--set", "trunk.loop.num_steps=2")
+    assert "trunk.loop.num_steps" in error_of(again)
+
+
+def test_a_run_without_one_says_how_to_get_one(tmp_path: Path) -> None:
+    assert 'set embedder.trunk and reader.trunk to "own"' in error_of(
+        realm("trunk", "--run", tmp_path / "run")
+    )
+    assert "set trunk.loop.num_steps" in error_of(
+        realm("trunk", "--run", tmp_path / "run", "--set", "reader.trunk='own'")
+    )
