@@ -146,10 +146,9 @@ def _figures(report: Report) -> str:
 
 
 def _how(report: Report) -> str:
-    notes = {row["name"]: row["note"] for row in report["summary"]}
     made = table(
         "Time beyond what is shared with rows made before",
-        ("", "seed", "minutes", "made again by"),
+        ("", "seed", "minutes", "command"),
         [
             [
                 escape(row["title"]), f"{row['seed']}", f"{row['minutes']:.1f}",
@@ -158,9 +157,8 @@ def _how(report: Report) -> str:
             for row in report["rows"]
         ],
     )  # fmt: skip
-    titles = {row["name"]: row["title"] for row in report["summary"]}
     told = "".join(
-        f"<p><b>{escape(titles[name])}.</b> {escape(note)}</p>" for name, note in notes.items()
+        f"<p><b>{escape(row['title'])}.</b> {escape(row['note'])}</p>" for row in report["summary"]
     )
     return f"<h2>How the rows are made</h2>{told}{made}"
 
