@@ -18,10 +18,10 @@ from harness import OURS, Bench, Repeat, by_turns, percentile, run
 from peer import Peer, open_peer
 from port_answering import load_port
 from realm.models.precision import quickest_precision, shape_of
-from realm.openqa.answerer import Answerer, Ranker
+from realm.openqa.answerer import Answerer
 from realm.openqa.objective import OpenQaSettings
 from realm.retrieval.lexical import LexicalIndex
-from realm.retrieval.retriever import Retriever
+from realm.retrieval.retriever import Ranker, Retriever
 from world import Extent, World, open_world, questions
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "corpus"}

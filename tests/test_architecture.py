@@ -17,7 +17,18 @@ STAGES = [
     *("errors", "artifact", "config", "metric_log", "progress", "stopwatch", "machine"),
     *("corpus", "spans", "examples", "models", "index", "retrieval", "training", "pretraining"),
     *("openqa", "evaluation", "experiment", "run_folder", "data_stages", "pretrain_stages"),
-    *("stages", "rates", "workload", "costs", "plan", "living", "scoring", "swap", "importing"),
+    *(
+        "stages",
+        "rates",
+        "workload",
+        "costs",
+        "plan",
+        "living",
+        "scoring",
+        "tables",
+        "swap",
+        "importing",
+    ),
     *("exporting", "demo", "serving", "cli"),
 ]
 BANNED_NAMES = {"utils", "common", "base", "core", "misc", "helpers", "types", "tools"}

@@ -140,6 +140,38 @@ def test_one_half_may_be_what_it_was_before_realm(
     assert run.answerer("finetune").answer(["Where is the port?"])
 
 
+def test_an_embedder_may_learn_from_questions(
+    experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    values = {"warm_start.questions.depth": "5", "warm_start.embedder.loop.num_steps": "2"}
+    run = Run(tmp_path / "run", changed(experiment, questions, **values))
+    checkpoint = run.warm_start()
+    rows = read_metrics(tmp_path / "run" / "warm-start" / "embedder" / "metrics.jsonl")
+    assert all("cloze_loss" not in row for row in rows)
+    assert read_manifest(checkpoint).inputs["questions"]
+    plain = changed(experiment, questions, **{"warm_start.embedder.loop.num_steps": "2"})
+    with pytest.raises(ArtifactError, match="trained with other settings"):
+        Run(tmp_path / "run", plain).warm_start()
+
+
+def test_words_alone_may_choose_what_is_learned_from_and_read(
+    experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    values = {"retrieval.lexical": "true", "finetune.objective.retriever_passages": "4"}
+    both = changed(experiment, questions, **values)
+    alone = changed(experiment, questions, **values, **{"retrieval.embedder": "false"})
+    runs = Run(tmp_path / "both", both), Run(tmp_path / "alone", alone)
+    first = [read_metrics(run.finetune().parents[1] / "metrics.jsonl")[0] for run in runs]
+    # The ranking that is joined for answers is not learned from: only the embedder can learn it.
+    assert first[0]["retriever_loss"] != first[1]["retriever_loss"]
+    texts = ["Who founded the observatory?"]
+    by_words = torch.from_numpy(runs[1].lexical().search(texts, 4)[0])
+    assert torch.equal(runs[1].answerer("finetune").retrieve(texts, 4), by_words)
+    assert runs[1].answerer("finetune").answer(texts)
+    with pytest.raises(ArtifactError, match="trained with other settings"):
+        Run(tmp_path / "both", alone).finetune()
+
+
 def test_the_reader_may_drop_out_in_fine_tuning_alone(
     experiment: Experiment, questions: Path, tmp_path: Path
 ) -> None:

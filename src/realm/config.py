@@ -56,11 +56,32 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, An
         group = result
         *sections, key = name.strip().split(".")
         for section in sections:
-            group = group.setdefault(section, {})
+            if group.get(section) is None:  # a section that is left out
+                group[section] = {}
+            group = group[section]
             if not isinstance(group, dict):
                 raise SettingError(f"--set {assignment}: {section} is a value, not a section")
         group[key] = _parse_value(text.strip())
     return result
+
+
+def value_of(settings: Settings, name: str) -> Any:
+    """The setting, or group of settings, of a dotted name."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def differing(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Dotted names of the settings in which nested plain values differ."""
+    names = []
+    for name, value in wanted.items():
+        if isinstance(value, dict) and isinstance(saved[name], dict):
+            names += [f"{name}.{inner}" for inner in differing(saved[name], value)]
+        elif value != saved[name]:
+            names.append(name)
+    return names
 
 
 def _parse_value(text: str) -> Any:

@@ -238,6 +238,8 @@ class Costs:
         loop: LoopSettings | None,
     ) -> float:  # fmt: skip
         """Add a trunk's work on a batch of inputs; return its padded wordpieces."""
+        if number == 0:  # where nothing is retrieved
+            return 0.0
         padded = _padded(lengths, number, budget, self._draw)
         tokens = sum(rows * length for rows, length in padded)
         is_recomputed = use == "training" and loop is not None and loop.recompute

@@ -22,6 +22,7 @@ from realm.models.precision import ComputeSettings
 from realm.models.reader import ReaderSettings
 from realm.models.trunk import DEFAULT_TRUNK, OWN_TRUNK
 from realm.openqa.objective import OpenQaSettings
+from realm.openqa.question_pairs import QuestionPairSettings
 from realm.pretraining.masked_language import MaskedLanguageSettings
 from realm.pretraining.reading import ReadingSettings
 from realm.pretraining.run import PretrainSettings
@@ -82,6 +83,9 @@ class WarmStartSettings(Settings):
     """Both halves of the warm start."""
 
     embedder: EmbedderWarmStart = EmbedderWarmStart()
+    questions: QuestionPairSettings | None = None
+    """Where given, the embedder learns from the training questions instead of the inverse cloze
+    task, in the same loop and batches: a supervised retriever, to compare with."""
     reader: ReaderWarmStart = ReaderWarmStart()
 
 

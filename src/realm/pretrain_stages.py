@@ -8,7 +8,7 @@ Each result is opened if it is there and made otherwise, and trainings that were
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -32,6 +32,12 @@ from realm.models.embedder import EmbedderSettings, start_projection_from_princi
 from realm.models.own_trunk import write_own_trunk
 from realm.models.reader import ReaderSettings
 from realm.models.trunk import OWN_TRUNK
+from realm.openqa.question_pairs import (
+    QuestionPair,
+    QuestionPairObjective,
+    QuestionPairSettings,
+    mine_question_pairs,
+)
 from realm.pretraining.masked_language import MaskedLanguageObjective, held_out_loss
 from realm.pretraining.reading import ReadingObjective
 from realm.pretraining.run import Pretraining
@@ -113,21 +119,36 @@ class PretrainRun(DataRun):
         return path
 
     def warm_embedder(self) -> Path:
-        """The embedder after the inverse cloze task."""
+        """The embedder after the inverse cloze task, or after learning from questions."""
         settings = self.experiment.warm_start.embedder
         folder, first = self.path / "warm-start" / "embedder", self.start()
         if settings.loop.num_steps == 0:
             return first
         inputs = self._inputs(first, settings)
+        if (from_questions := self.experiment.warm_start.questions) is not None:
+            asked = [asdict(question) for question in self.train_questions()]
+            inputs["questions"] = fingerprint_of([asked, from_questions.model_dump(mode="json")])
 
         def objective() -> Objective:
             model, store = load_model(first), self.corpus()
+            if from_questions is not None:
+                pairs = self._question_pairs(from_questions)
+                seed = settings.loop.seed
+                return QuestionPairObjective(model, store, pairs, settings.objective, seed=seed)
             return InverseClozeObjective(
                 model, store, settings.objective,
                 seed=settings.loop.seed, vectors=self.trunk_vectors(),
             )  # fmt: skip
 
         return self._train("warm-start-embedder", folder, objective, settings.loop, inputs)
+
+    def _question_pairs(self, settings: QuestionPairSettings) -> list[QuestionPair]:
+        questions = self.train_questions()
+        with self.progress("questions looked up", len(questions)) as advance:
+            return mine_question_pairs(
+                self.corpus(), self.lexical(), questions, settings,
+                on_progress=lambda done: advance(done, ""),
+            )  # fmt: skip
 
     def warm_start(self) -> Path:
         """Both halves warm: the checkpoint that REALM starts from."""

@@ -159,7 +159,7 @@ def measure_machine(
         search_rows, search_scores = _search()
         return Machine(
             name=platform.node() or "this machine",
-            source=f"measured on {_processor()}",
+            source=f"measured on {processor()}",
             device=default_device().type,
             num_threads=torch.get_num_threads(),
             memory_gigabytes=_memory_gigabytes(),
@@ -269,7 +269,8 @@ def _resident_gigabytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of what computes here: the accelerator, or the CPU with its cores."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:

@@ -23,7 +23,6 @@ from realm.openqa.answerer import Answerer, open_answerer
 from realm.openqa.finetune import select_questions
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
 from realm.pretrain_stages import Measure, PretrainRun
-from realm.retrieval.lexical import LexicalIndex
 from realm.retrieval.retriever import Retriever
 from realm.training.loop import Objective, Scalars
 
@@ -55,12 +54,15 @@ class Run(PretrainRun):
             model.embedder = model.embedder.with_own_query_tower()
             if settings.reader_dropout is not None:
                 set_dropout(model.reader.trunk, settings.reader_dropout)
-            questions = self._questions_to_learn_from(model, snapshot)
+            retriever = self._retriever_to_learn_with(snapshot)
+            questions = self._questions_to_learn_from(model, retriever)
             return OpenQaObjective(
                 model, self.corpus(), snapshot, questions, settings.objective,
-                seed=settings.loop.seed, index_settings=self.experiment.index,
+                seed=settings.loop.seed, retriever=retriever,
             )  # fmt: skip
 
+        if not self.experiment.retrieval.embedder:
+            inputs["ranked_by"] = self.lexical().manifest.fingerprint
         if settings.num_development_questions:
             chosen_by = [asdict(q) for q in self.development_questions()]
             inputs["development"] = fingerprint_of(
@@ -81,8 +83,7 @@ class Run(PretrainRun):
         if not size:
             return None
         questions = self.development_questions()
-        settings, lexical = self._answering("finetune")
-        retriever = Retriever(snapshot.index(self.experiment.index), lexical)
+        settings, retriever = self._reading_to_answer("finetune"), self._retriever(snapshot)
 
         def measure(model: Model) -> Scalars:
             answerer = Answerer(model, self.corpus(), snapshot, retriever, settings)
@@ -110,32 +111,41 @@ class Run(PretrainRun):
     def searcher(self, name: str) -> Answerer:
         """The same object for retrieval alone: a run without a reader has it too."""
         self.require("query embedder")
-        settings, lexical = self._answering(name)
+        snapshot = self.snapshot(name)
         return open_answerer(
-            self.checkpoint(name), self.corpus(), self.snapshot(name),
-            settings=settings, index_settings=self.experiment.index, lexical=lexical,
+            self.checkpoint(name), self.corpus(), snapshot,
+            settings=self._reading_to_answer(name), retriever=self._retriever(snapshot),
             compute=self.experiment,
         )  # fmt: skip
 
-    def _answering(self, name: str) -> tuple[OpenQaSettings, LexicalIndex | None]:
-        """What is read to answer a question, and the index of words where it takes part."""
-        experiment = self.experiment
-        objective = experiment.finetune.objective
+    def _reading_to_answer(self, name: str) -> OpenQaSettings:
+        """How much is read to answer a question, and whether there may be no answer."""
+        objective = self.experiment.finetune.objective
         changes = {
-            "reader_passages": experiment.retrieval.reader_passages,
+            "reader_passages": self.experiment.retrieval.reader_passages,
             # Only fine-tuning teaches when to say nothing.
             "null_passage": objective.null_passage and name == "finetune",
         }
-        lexical = self.lexical() if experiment.retrieval.lexical else None
-        return objective.model_copy(update=changes), lexical
+        return objective.model_copy(update=changes)
 
-    def _questions_to_learn_from(self, model: Model, snapshot: Snapshot) -> list[Question]:
+    def _retriever(self, snapshot: Snapshot) -> Retriever:
+        """What ranks the passages for a question: the embedder, BM25, or the two joined."""
+        settings = self.experiment.retrieval
+        lexical = self.lexical() if settings.lexical else None
+        return Retriever(snapshot.index(self.experiment.index), lexical, settings.embedder)
+
+    def _retriever_to_learn_with(self, snapshot: Snapshot) -> Retriever:
+        """What ranks in fine-tuning: one ranking alone, so that it is what is learned from."""
+        if self.experiment.retrieval.embedder:
+            return Retriever(snapshot.index(self.experiment.index))
+        return self._retriever(snapshot)
+
+    def _questions_to_learn_from(self, model: Model, retriever: Retriever) -> list[Question]:
         """Those of the training questions that this corpus can answer, and a few others."""
         questions, settings = self.train_questions(), self.experiment.finetune
-        index = snapshot.index(self.experiment.index)
         with self.progress("questions looked up", len(questions)) as advance:
             return select_questions(
-                model, self.corpus(), index, questions, settings.objective,
+                model, self.corpus(), retriever, questions, settings.objective,
                 seed=settings.loop.seed, on_progress=lambda done: advance(done, ""),
             )  # fmt: skip
 

@@ -30,6 +30,17 @@ def test_a_plan_is_a_table_with_what_was_assumed() -> None:
     assert "rates: data sheet" in result.stderr
 
 
+def test_a_table_is_planned_row_by_row() -> None:
+    questions = "['a.jsonl']"
+    result = realm(
+        "plan", "paper", "--machine", "8xA100", "--passages", "13353718", "--experiment", "table2",
+        "--set", f"train_questions={questions}", "--set", f"dev_questions={questions}",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    for title in ("REALM with random span masks", "Baseline (ORQA)", "all"):
+        assert title in result.stdout
+
+
 def test_this_machine_is_measured_for_the_recipe(
     monkeypatch: pytest.MonkeyPatch, trunk_folder: Path
 ) -> None:

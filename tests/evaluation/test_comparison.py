@@ -43,6 +43,8 @@ def test_recall_and_differences_by_hand(store: PassageStore) -> None:
     assert report["num_questions"] == 4
     assert report["systems"]["good"]["recall"] == {"1": 75.0}
     assert report["systems"]["bad"]["recall"] == {"1": 0.0}
+    assert [rank == 1 for rank in report["systems"]["good"]["first_hits"]].count(True) == 3
+    assert report["systems"]["bad"]["first_hits"] == [None] * 4
     (difference,) = report["differences"]
     assert (difference["before"], difference["after"]) == ("bad", "good")
     assert (difference["estimate"], difference["low"], difference["high"]) == (100.0, 100.0, 100.0)

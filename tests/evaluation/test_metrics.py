@@ -9,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realm.evaluation.metrics import (
+    PairedScores,
     exact_match,
     f1,
     is_correct,
+    mean_with_interval,
     paired_bootstrap,
+    paired_bootstrap_of_average,
 )
 from realm.examples.question import Question, read_questions
 from realm.openqa.labels import contains_answer, matches_regex, normalise_answer
@@ -104,6 +107,35 @@ def test_clusters_of_equal_questions_widen_the_interval() -> None:
     assert ratio == pytest.approx(math.sqrt(10), rel=0.15)
     one_by_one = paired_bootstrap(scores, zeros, clusters=[f"{i:03}" for i in range(300)])
     assert one_by_one == apart
+
+
+def test_the_average_gives_every_file_one_weight() -> None:
+    # +100 points on 2 questions and none on 200: the average is +50, over all questions it is +1.
+    few, many = PairedScores([1, 1], [0, 0]), PairedScores([1] * 200, [1] * 200)
+    interval = paired_bootstrap_of_average([few, many], num_resamples=100)
+    assert (interval.estimate, interval.low, interval.high) == (0.5, 0.5, 0.5)
+
+
+def test_the_average_of_two_files_varies_less() -> None:
+    generator = np.random.default_rng(3)
+    scores = [PairedScores(generator.normal(0.2, 1, 300).tolist(), [0.0] * 300) for _ in range(2)]
+    widths = [
+        interval.high - interval.low
+        for interval in map(paired_bootstrap_of_average, ([scores[0]], [scores[1]], scores))
+    ]
+    assert widths[2] == pytest.approx((widths[0] + widths[1]) / 2 / math.sqrt(2), rel=0.08)
+    with pytest.raises(ValueError, match="at least one file"):
+        paired_bootstrap_of_average([])
+
+
+def test_the_interval_over_seeds_by_hand() -> None:
+    # Mean 3, deviation 2, t of two degrees 4.303: 3 -+ 4.303 * 2 / sqrt 3.
+    interval = mean_with_interval([1.0, 3.0, 5.0])
+    assert interval.estimate == 3.0
+    assert interval.high - 3.0 == 3.0 - interval.low == pytest.approx(4.9687, abs=1e-3)
+    assert math.isnan(mean_with_interval([4.0]).low)
+    with pytest.raises(ValueError, match="at least one value"):
+        mean_with_interval([])
 
 
 def test_bootstrap_refuses_scores_that_do_not_pair() -> None:

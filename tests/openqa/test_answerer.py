@@ -240,7 +240,7 @@ def test_a_model_with_another_snapshot_is_refused(
     def reopen(name: str) -> Answerer:
         return open_answerer(
             tmp_path / name, ragged_store, snapshot,
-            settings=answerer.settings, index_settings=IndexSettings(),
+            settings=answerer.settings, retriever=answerer.retriever,
         )  # fmt: skip
 
     assert reopen("fits").answer(QUESTIONS[:1])[0].answers

@@ -14,6 +14,7 @@ from realm.openqa import finetune
 from realm.openqa.finetune import select_questions
 from realm.openqa.labels import holds_answer
 from realm.openqa.objective import OpenQaSettings, embed_questions, question_ids
+from realm.retrieval.retriever import Retriever
 
 ANSWERED = [
     Question(f"Question {n}?", (answer,))
@@ -38,7 +39,8 @@ def select(
     seed: int = 0,
 ) -> list[Question]:
     settings = OpenQaSettings(selection_depth=depth, unanswered_share=share)
-    return select_questions(model, store, index, questions, settings, seed=seed)
+    retriever = Retriever(index)
+    return select_questions(model, store, retriever, questions, settings, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_progress_counts_questions(
     done: list[int] = []
     questions = ANSWERED * 15
     select_questions(
-        small_model, small_store, index, questions, OpenQaSettings(),
+        small_model, small_store, Retriever(index), questions, OpenQaSettings(),
         seed=0, on_progress=done.append,
     )  # fmt: skip
     assert done == [64, 90]

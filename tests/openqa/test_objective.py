@@ -292,3 +292,18 @@ def test_retrieval_scores_count_by_their_weight_for_spans_and_for_the_null_passa
         heavy.joint[0][is_span], (plain.joint[0] + 2.0 * added)[is_span], atol=1e-4, rtol=1e-5
     )
     assert added.std() > 0.1  # so that a weight that is ignored would be seen
+
+
+def test_a_reader_alone_decides_where_scores_count_for_nothing(
+    small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    settings = OpenQaSettings(retrieval_weight=0.0)
+    with evaluating(small_model.modules()):
+        ids = [question_ids(small_model, TAVIL.question)]
+        vectors, rows = embed_questions(small_model, ids), torch.tensor([[3, -1]])
+        reading = read_passages(
+            small_model, small_store, small_snapshot, ids, vectors, rows, settings
+        )
+    assert torch.equal(reading.joint[0, :-1], reading.spans[0].flatten())
+    assert not reading.joint.isnan().any(), "a passage that does not exist has no probability"
+    assert reading.joint[0].view(-1)[: reading.spans[0, 0].numel()].isfinite().any()

@@ -379,6 +379,20 @@ def test_null_candidates_have_no_utility(make: Make) -> None:
     assert scalars["null_probability"] == pytest.approx(0.25, abs=1e-5)
 
 
+def test_the_null_passage_alone_is_no_retrieval(make: Make, small_model: Model) -> None:
+    objective = make(num_candidates=1)
+    loss, scalars = objective.loss(0)
+    assert objective.rows.tolist() == [[NULL_ROW]] * 3
+    assert scalars["null_loss"] == pytest.approx(float(loss.detach()), abs=1e-6)
+    names = ("retrieval_utility", "max_utility", "top_utility", "mean_utility")
+    assert [scalars[name] for name in names] == [0.0] * 4
+    assert scalars["no_other_passage"] == 0
+    loss.backward()
+    moved = {name: p.grad for name, p in small_model.embedder.named_parameters()}
+    assert all(grad is None or not grad.any() for grad in moved.values())
+    assert small_model.reader.trunk.get_input_embeddings().weight.grad.any()  # type: ignore[operator]
+
+
 # -- gradients ----------------------------------------------------------------------------
 
 

@@ -1,12 +1,14 @@
 """Best first by embedding, joined with BM25 where it is asked for."""
 
 import numpy as np
+import pytest
 import torch
+from pydantic import ValidationError
 
 from realm.corpus.store import PassageStore
 from realm.index.exact import ExactIndex
 from realm.retrieval.lexical import LexicalIndex, reciprocal_rank_fusion
-from realm.retrieval.retriever import Retriever
+from realm.retrieval.retriever import RetrievalSettings, Retriever
 
 QUESTIONS = ["Who wrote The Grey Harbour?", "Which comet came back in 1956?", "the"]
 
@@ -30,6 +32,20 @@ def test_a_corpus_smaller_than_asked_for() -> None:
     assert rows.shape == (3, 5)
     assert sorted(rows[0, :2].tolist()) == [0, 1]
     assert (rows[:, 2:] == -1).all()
+
+
+def test_words_may_rank_alone(small_lexical: LexicalIndex) -> None:
+    retriever = Retriever(some_index(), small_lexical, ranks_by_vector=False)
+    rows = retriever.search(QUESTIONS, some_vectors(), 14)
+    assert rows.shape == (3, 14)
+    assert np.array_equal(rows.numpy(), small_lexical.search(QUESTIONS, 14)[0])
+    assert rows[0, 0] >= 0
+    assert (rows[2] == -1).all(), "no passage shares a word that counts"
+
+
+def test_something_has_to_rank() -> None:
+    with pytest.raises(ValidationError, match="nothing ranks"):
+        RetrievalSettings(embedder=False)
 
 
 def test_both_rankings_are_fused(small_store: PassageStore, small_lexical: LexicalIndex) -> None:

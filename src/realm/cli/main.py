@@ -16,6 +16,7 @@ from realm.cli import (
     demo_command,
     documents_commands,
     evaluate_commands,
+    experiment_commands,
     info_commands,
     plan_command,
     questions_command,
@@ -64,6 +65,7 @@ app = typer.Typer(
 run_commands.add_to(app)
 app.add_typer(spans_commands.app, name="spans", rich_help_panel="Single stages")
 app.add_typer(evaluate_commands.app, name="evaluate")
+experiment_commands.add_to(app)
 ask_command.add_to(app)
 app.add_typer(documents_commands.app, name="documents")
 analysis_commands.add_to(app)

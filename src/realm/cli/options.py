@@ -43,6 +43,7 @@ JsonFileOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")
 ]
 
+DEFAULT_SEEDS = 3  # of the rows of a table that are trained more than once
 # What finished artifacts were made with; trainings compare their own settings.
 _MADE_WITH = (
     ("corpus", ("sources", "corpus")),
@@ -113,10 +114,12 @@ def absolute(sources: Sequence[str]) -> tuple[str, ...]:
 def _refuse_other_recipe(
     path: Path, recipe: str, saved: "Experiment", wanted: "Experiment"
 ) -> None:
-    differing = _differences(saved.model_dump(), wanted.model_dump())
-    if differing:
-        named = ", ".join(differing[:_MOST_NAMED])
-        more = " and others" if len(differing) > _MOST_NAMED else ""
+    from realm.config import differing
+
+    names = differing(saved.model_dump(), wanted.model_dump())
+    if names:
+        named = ", ".join(names[:_MOST_NAMED])
+        more = " and others" if len(names) > _MOST_NAMED else ""
         raise SettingError(
             f"{path} has other settings than {recipe} ({named}{more}): leave the recipe out to go "
             "on with the run's own, or take a new --run"
@@ -124,22 +127,14 @@ def _refuse_other_recipe(
 
 
 def _refuse_late_changes(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
+    from realm.config import differing
+
     for artifact, sections in _MADE_WITH:
         keep = set(sections)
-        differing = _differences(saved.model_dump(include=keep), wanted.model_dump(include=keep))
-        differing = [name for name in differing if name not in _MADE_WITHOUT]
-        if differing and is_finished(path / artifact):
+        names = differing(saved.model_dump(include=keep), wanted.model_dump(include=keep))
+        names = [name for name in names if name not in _MADE_WITHOUT]
+        if names and is_finished(path / artifact):
             raise SettingError(
                 f"{path / artifact} is finished and was made with other settings "
-                f"({differing[0]}): take a new --run"
+                f"({names[0]}): take a new --run"
             )
-
-
-def _differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    names = []
-    for name, value in wanted.items():
-        if isinstance(value, dict) and isinstance(saved[name], dict):
-            names += [f"{name}.{inner}" for inner in _differences(saved[name], value)]
-        elif value != saved[name]:
-            names.append(name)
-    return names

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from realm.cli.options import SetOption
+from realm.cli.options import DEFAULT_SEEDS, SetOption
 from realm.cli.terminal import say, show_table
 from realm.evaluation.report import duration
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from realm.experiment import Experiment
     from realm.plan import Plan
     from realm.rates import Machine
+    from realm.workload import Workload
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,8 +38,15 @@ def plan(
         typer.Option(min=2, help="How many there will be; counted from the sources if left out."),
     ] = None,
     assignments: SetOption = None,
+    experiment_name: Annotated[
+        str,
+        typer.Option(
+            "--experiment", metavar="table1|table2",
+            help="The rows of that table, with what they share.", show_default=False,
+        ),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Estimate time, memory and refresh age of a recipe, stage by stage, on this machine."""
     from realm.experiment import read_recipe
     from realm.plan import make_plan
@@ -48,7 +56,11 @@ def plan(
     experiment = read_recipe(recipe, assignments or ())
     chosen = open_machine(machine) if machine else None
     work = estimate_workload(experiment, passages)
-    made = make_plan(experiment, work, chosen or _this_machine(experiment))
+    on = chosen or _this_machine(experiment)
+    if experiment_name:
+        _show_rows(experiment_name, experiment, work, on)
+        return
+    made = make_plan(experiment, work, on)
     if as_json:
         typer.echo(json.dumps(made.as_dict(), indent=1))
     else:
@@ -65,6 +77,23 @@ def _this_machine(experiment: "Experiment") -> "Machine":
     passage, query = experiment.corpus.passage_tokens, experiment.packing.query_tokens
     lengths = (query // 2, round(0.8 * passage), round(0.8 * passage) + query // 2)
     return measure_machine(list(shapes), lengths, experiment.pretrain.loop)
+
+
+def _show_rows(name: str, experiment: "Experiment", work: "Workload", machine: "Machine") -> None:
+    from realm.tables.planning import plan_rows
+
+    planned = plan_rows(name, experiment, work, machine, num_seeds=DEFAULT_SEEDS)
+    rows = [
+        [
+            row.job.row.title, str(row.job.seed),
+            ", ".join(f"{s.name} {duration(s.seconds)}" for s in row.stages if s.seconds >= 60),
+            duration(row.seconds),
+        ]
+        for row in planned
+    ]  # fmt: skip
+    rows.append(["all", "", "", duration(sum(row.seconds for row in planned))])
+    head = ("row", "seed", "of its own", "time")
+    show_table(f"{name} on {machine.name}, {work.num_passages:,} passages", head, rows, num_names=3)
 
 
 def _show(recipe: str, made: "Plan") -> None:

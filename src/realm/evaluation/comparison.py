@@ -17,7 +17,7 @@ from torch import Tensor
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.evaluation.metrics import METRIC_VERSION, paired_bootstrap
-from realm.evaluation.retrieval import gold_share, hits, recall_by_k
+from realm.evaluation.retrieval import first_hits, gold_share, hits, recall_by_k
 from realm.examples.question import Question
 
 _COMPARED_AT = 5
@@ -42,6 +42,7 @@ def compare(
         "systems": {
             name: {
                 "recall": recall_by_k(found[name]),
+                "first_hits": first_hits(found[name]),
                 "gold_share": gold_share(questions, rows, store),
             }
             for name, rows in rankings.items()

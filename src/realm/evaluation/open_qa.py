@@ -20,9 +20,10 @@ from realm.artifact import write_atomically
 from realm.evaluation.metrics import f1, is_correct
 from realm.examples.question import Question
 from realm.index.encode import pack_joint
-from realm.openqa.answerer import Answered, Answerer, Ranker
+from realm.openqa.answerer import Answered, Answerer
 from realm.openqa.labels import answer_token_spans
 from realm.openqa.objective import question_ids
+from realm.retrieval.retriever import Ranker
 
 BEST_OF = (1, 5, 20)  # first answers of which the best one is judged
 _AT_ONCE = 64

@@ -92,16 +92,22 @@ _FIGURES: Mapping[str, Sequence[_Figure]] = {
 
 def write_report(run: Path) -> Path:
     """Write `report.html` into a run directory and return its path."""
-    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(f"REALM run {run.resolve().name}"),
-        facts="".join(_facts(run)),
-        results=_results(run),
-        figures="".join(_figures(run)),
-        stages=_stages(run),
-        settings=_settings(run),
-    )
-    path = run / "report.html"
-    write_atomically(path, page)
+    parts = {
+        "facts": "".join(_facts(run)),
+        "results": _results(run),
+        "figures": "".join(_figures(run)),
+        "stages": _stages(run),
+        "settings": _settings(run),
+    }
+    return write_page(run / "report.html", f"REALM run {run.resolve().name}", parts)
+
+
+def write_page(path: Path, title: str, parts: Mapping[str, str]) -> Path:
+    """Write a page with its parts (`facts`, `results`, ...) as HTML; what is left out is empty."""
+    names = ("facts", "results", "figures", "stages", "settings")
+    template = Template(_TEMPLATE.read_text(encoding="utf-8"))
+    filled = {name: parts.get(name, "") for name in names}
+    write_atomically(path, template.substitute(title=escape(title), **filled))
     return path
 
 
@@ -150,7 +156,7 @@ def _answer_table(open_qa: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         for name, report in open_qa.items()
     ]
-    return _table("Answers, in percent", head, rows)
+    return table("Answers, in percent", head, rows)
 
 
 def _recall_table(name: str, report: Mapping[str, Any]) -> str:
@@ -169,7 +175,7 @@ def _recall_table(name: str, report: Mapping[str, Any]) -> str:
             cells.append(f"<b>{text}</b>" if value == best[k] else text)
         rows.append(cells)
     title = f"Retrieval on {name}: share of {report['num_questions']:,} questions, in percent"
-    return _table(title, head, rows) + _difference_table(report["differences"])
+    return table(title, head, rows) + _difference_table(report["differences"])
 
 
 def _bar(percent: float, *, is_lexical: bool) -> str:
@@ -190,7 +196,7 @@ def _difference_table(differences: Sequence[Mapping[str, Any]]) -> str:
         ]
         for facts in differences
     ]
-    return _table("", head, rows)
+    return table("", head, rows)
 
 
 def _figures(run: Path) -> Iterable[str]:
@@ -233,7 +239,7 @@ def _stages(run: Path) -> str:
     seconds = sum(facts["seconds"] for facts in totals.values())
     peak = max(facts["peak_megabytes"] for facts in totals.values())
     rows.append(["<b>together</b>", f"<b>{duration(seconds)}</b>", f"<b>{peak:,} MB</b>"])
-    return "<h2>Stages</h2>" + _table("", ("Stage", "wall time", "peak memory"), rows)
+    return "<h2>Stages</h2>" + table("", ("Stage", "wall time", "peak memory"), rows)
 
 
 def _settings(run: Path) -> str:
@@ -242,7 +248,8 @@ def _settings(run: Path) -> str:
     return f"<details><summary>Settings</summary><pre>{escape(text)}</pre></details>"
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are HTML already; title and head are text."""
     caption = f"<caption>{escape(title)}</caption>" if title else ""
     header = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)

@@ -52,6 +52,12 @@ def recall_by_k(found: Bool[np.ndarray, "questions k"]) -> dict[str, float]:
     }
 
 
+def first_hits(found: Bool[np.ndarray, "questions k"]) -> list[int | None]:
+    """By question, the rank from 1 of the first passage that holds an answer, if there is one."""
+    ranks = found.argmax(axis=1) + 1
+    return [int(rank) if row.any() else None for rank, row in zip(ranks, found, strict=True)]
+
+
 def rank_in_batches(ranker: Ranker, questions: Sequence[Question], k: int) -> np.ndarray:
     """Apply a ranker to all questions."""
     texts = [question.question for question in questions]

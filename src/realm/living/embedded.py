@@ -6,6 +6,7 @@ another one by now, the added passages are embedded again, and vector spaces are
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -85,7 +86,7 @@ class Embedded:
         joint = JointSnapshot(snapshot.path, snapshot.manifest, tuple(vectors), index)
         store = JointStore(stores, state.document)
         lexical = self._words.search_in(state, stores[1:]) if self._words else None
-        retriever = Retriever(index, lexical)
+        retriever = replace(self._retriever, index=index, lexical=lexical)
         return View(state.version, Answerer(base.model, store, joint, retriever, base.settings))
 
     def vectors(self, state: State, journal: Journal) -> Float[Tensor, "passages dim"]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from realm.artifact import read_manifest
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
 from realm.index.exact import Found
-from realm.index.snapshot import IndexSettings, Snapshot
+from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import Model, load_model
 from realm.models.embedder import evaluating
 from realm.models.precision import ComputeSettings
@@ -31,17 +31,9 @@ from realm.openqa.objective import (
     retrieval_scores,
 )
 from realm.openqa.pointing import PointedSpan, likeliest_spans
-from realm.retrieval.lexical import LexicalIndex
-from realm.retrieval.retriever import Retriever
+from realm.retrieval.retriever import Ranker
 
 _QUESTIONS_AT_ONCE = 16
-
-
-class Ranker(Protocol):
-    """Chooses the passages that are read: a `Retriever`, or anything that ranks."""
-
-    def search(self, questions: Sequence[str], vectors: Tensor, k: int) -> Tensor:
-        """Rows [questions, k] of passages, best first; -1 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -200,8 +192,7 @@ def open_answerer(
     snapshot: Snapshot,
     *,
     settings: OpenQaSettings,
-    index_settings: IndexSettings,
-    lexical: LexicalIndex | None = None,
+    retriever: Ranker,
     compute: ComputeSettings | None = None,
 ) -> Answerer:
     """Load a fine-tuned model beside the snapshot that it was fine-tuned with."""
@@ -213,9 +204,7 @@ def open_answerer(
         )
     model = load_model(checkpoint)
     model.compute_with(model.choose_compute(compute or ComputeSettings(), "forward"))
-    return Answerer(
-        model, store, snapshot, Retriever(snapshot.index(index_settings), lexical), settings
-    )
+    return Answerer(model, store, snapshot, retriever, settings)
 
 
 def vars_of(record: Any) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import torch
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.examples.question import Question
-from realm.index.exact import Index
 from realm.models.checkpoint import Model
 from realm.models.embedder import evaluating
 from realm.openqa.labels import holds_answer
 from realm.openqa.objective import OpenQaSettings, embed_questions, question_ids
+from realm.retrieval.retriever import Ranker
 
 _AT_ONCE = 64
 
@@ -25,7 +25,7 @@ _AT_ONCE = 64
 def select_questions(
     model: Model,
     store: PassageStore,
-    index: Index,
+    retriever: Ranker,
     questions: Sequence[Question],
     settings: OpenQaSettings,
     *,
@@ -43,8 +43,10 @@ def select_questions(
         batch = questions[begin : begin + _AT_ONCE]
         with evaluating(model.embedder), torch.no_grad():
             ids = [question_ids(model, question.question) for question in batch]
-            found = index.search(embed_questions(model, ids).cpu(), settings.selection_depth)
-        for question, rows in zip(batch, found.rows.tolist(), strict=True):
+            vectors = embed_questions(model, ids)
+            texts = [question.question for question in batch]
+            found = retriever.search(texts, vectors, settings.selection_depth)
+        for question, rows in zip(batch, found.tolist(), strict=True):
             is_answered = any(holds_answer(store, row, question) for row in rows)
             (answered if is_answered else unanswered).append(question)
         if on_progress is not None:

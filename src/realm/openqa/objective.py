@@ -38,6 +38,7 @@ from realm.openqa.labels import (
     holds_wordpieces,
 )
 from realm.retrieval.candidates import NULL_ROW
+from realm.retrieval.retriever import Ranker, Retriever
 from realm.training.distributed import join_group
 
 _HOLDS = {
@@ -74,7 +75,8 @@ class OpenQaSettings(Settings):
     """Largest share of training questions of which no retrieved passage holds an answer."""
     retrieval_weight: float = 1.0
     """What a retrieval score counts beside the score of a span. 1 in the paper, whose inner
-    products grow as they learn; embeddings of fixed length need more, since theirs cannot."""
+    products grow as they learn; embeddings of fixed length need more, since theirs cannot. 0 lets
+    the reader alone decide, as beside BM25."""
     token_budget: int = 4096
     answers: Literal["summed", "single_span"] = "summed"
     """How spans become answers: summed over all places where the same words stand, without those
@@ -144,10 +146,14 @@ def read_passages(
     null_scores = vectors @ snapshot.null_embedding.to(vectors.device)
     if not settings.null_passage:
         null_scores = torch.full_like(null_scores, -torch.inf)
-    weight = settings.retrieval_weight
-    null = silence.view(batch, passages + 1)[:, -1] + weight * null_scores
-    joint = (spans + weight * scores[:, :, None, None]).flatten(1)
+    null = silence.view(batch, passages + 1)[:, -1] + _weighted(null_scores, settings)
+    joint = (spans + _weighted(scores, settings)[:, :, None, None]).flatten(1)
     return Reading(rows, scores, null_scores, spans, torch.cat((joint, null[:, None]), dim=1))
+
+
+def _weighted(scores: Tensor, settings: OpenQaSettings) -> Tensor:
+    """Scores by their weight; what is not there stays so, also where scores count for nothing."""
+    return torch.where(scores.isfinite(), settings.retrieval_weight * scores, scores)
 
 
 def choose_reading(
@@ -176,12 +182,13 @@ class OpenQaObjective:
         settings: OpenQaSettings,
         *,
         seed: int,
-        index_settings: IndexSettings | None = None,
+        retriever: Ranker | None = None,
     ) -> None:
+        """Learn from what `retriever` finds; by default the snapshot is searched exactly."""
         self.model, self.settings = model, settings
         self._store, self._snapshot = store, snapshot
         self._questions, self._seed, self._group = list(questions), seed, join_group()
-        self._index = snapshot.index(index_settings or IndexSettings())
+        self._retriever = retriever or Retriever(snapshot.index(IndexSettings()))
         self._holds = _HOLDS[settings.retriever_positives]
         self._spans_of = _SPANS_OF[settings.reader_positives]
 
@@ -200,9 +207,10 @@ class OpenQaObjective:
         questions = [self._questions[i] for i in chosen]
         ids = [question_ids(self.model, question.question) for question in questions]
         vectors = embed_questions(self.model, ids, token_budget=settings.token_budget)
-        found = self._index.search(vectors.detach().cpu(), settings.retriever_passages)
-        retriever, is_positive = self._retriever_loss(vectors, questions, found.rows)
-        to_read = choose_reading(found.rows, is_positive.cpu(), settings)
+        texts = [question.question for question in questions]
+        rows = self._retriever.search(texts, vectors, settings.retriever_passages)
+        retriever, is_positive = self._retriever_loss(vectors, questions, rows)
+        to_read = choose_reading(rows, is_positive.cpu(), settings)
         reader, is_read = self._reader_loss(vectors, ids, questions, to_read)
         scalars = {
             "retriever_loss": float(retriever.detach()),

@@ -41,8 +41,10 @@ class RealmSettings(MaskSettings):
     """The batch of a REALM step."""
 
     batch_size: int = 8
-    num_candidates: int = Field(default=8, ge=2)
-    """Null passage included, where it is one (section 4.1)."""
+    num_candidates: int = Field(default=8, ge=1)
+    """Null passage included, where it is one (section 4.1). With the null passage alone nothing is
+    retrieved: the reader fills its gaps from memory and the embedder learns nothing, which is what
+    pre-training with retrieval is compared with."""
     null_passage: bool = True
     """Whether "no passage helps" is a candidate (section 3.4). Where it is none it is still read,
     since retrieval utility is measured against it."""
@@ -112,7 +114,8 @@ class RealmObjective:
             marginal = marginal_log_likelihood(scores, reader)
             loss = -mean_over_targets(marginal, is_target)
         per_token = marginal_log_likelihood(scores, reader).detach()
-        num_alone = int((rows[:, 1:] == NULL_ROW).all(dim=-1).sum())
+        # Where nothing but the null passage is asked for, nothing is missing.
+        num_alone = int((rows[:, 1:] == NULL_ROW).all(dim=-1).sum()) if rows.shape[1] > 1 else 0
         scalars = _scalars(scores.detach(), reader.detach(), per_token, is_target)
         return loss, {**scalars, NO_OTHER_PASSAGE: float(num_alone)}
 
@@ -221,12 +224,14 @@ def _scalars(
     beliefs = scores.softmax(dim=-1)
     utility = retrieval_utility(reader) * is_target[:, None]
     per_query = utility.sum(dim=-1) / is_target.sum(dim=-1, keepdim=True)
+    # The null passage has no utility over itself: it stands for the passages where it is alone.
+    passages = per_query[:, 1:] if per_query.shape[1] > 1 else per_query
     null = reader[:, 0]
     return {
         "retrieval_utility": float(mean_over_targets(marginal - null, is_target)),
-        "max_utility": float(per_query[:, 1:].max(dim=-1).values.mean()),
-        "top_utility": float(per_query[:, 1].mean()),
-        "mean_utility": float(per_query[:, 1:].mean()),
+        "max_utility": float(passages.max(dim=-1).values.mean()),
+        "top_utility": float(passages[:, 0].mean()),
+        "mean_utility": float(passages.mean()),
         "null_probability": float(beliefs[:, 0].mean()),
         "retrieval_entropy": float(torch.special.entr(beliefs).sum(dim=-1).mean()),
         "null_loss": float(-mean_over_targets(null, is_target)),

@@ -1,0 +1,89 @@
+"""Which command measures the paper's tables with a recipe of one's own?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from realm.cli.options import DEFAULT_SEEDS, RecipeOption, RunOption, SetOption, open_run
+from realm.cli.terminal import say, show_table
+
+if TYPE_CHECKING:
+    from realm.stages import Run
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("experiment")(experiment)
+
+
+def experiment(
+    name: Annotated[str, typer.Argument(metavar="table1|table2", show_default=False)],
+    run: RunOption,
+    recipe: RecipeOption = "",
+    rows: Annotated[
+        list[str] | None,
+        typer.Option("--rows", metavar="NAME", help="Make this row only; may be given repeatedly."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Trainings of REALM and ORQA; other rows have one.")
+    ] = DEFAULT_SEEDS,
+    folds: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="Measure by these training questions too: each fifth by what learned the others.",
+        ),
+    ] = "",
+    assignments: SetOption = None,
+) -> None:
+    """Make the rows of a table of the paper, each in RUN/rows; started again, go on."""
+    from realm.tables.folds import make_folds, write_folds
+    from realm.tables.making import make_row, row_run, rows_to_make
+
+    opened = open_run(run, recipe, assignments)
+    jobs = rows_to_make(opened, name, names=rows or (), num_seeds=seeds)
+    if folds:
+        write_folds(opened, folds)  # a file that cannot be used is found before hours of training
+    for number, job in enumerate(jobs, start=1):
+        say(f"row {number} of {len(jobs)}: {job.row.title}, seed {job.seed}")
+        make_row(opened, row_run(opened, job))
+        report, page = _write(opened, name, folds)  # shows while the others are made
+    for job in [job for job in jobs if folds and job.seed == 0]:
+        say(f"in folds of {folds}: {job.row.title}")
+        make_folds(opened, job, folds)
+        report, page = _write(opened, name, folds)
+    _show(report)
+    say(f"{page} shows the table beside the paper's; its numbers are in report.json beside it")
+
+
+def _write(opened: "Run", name: str, folds: str) -> tuple[dict[str, Any], Path]:
+    from realm.tables.folds import read_folds
+    from realm.tables.page import write_table
+    from realm.tables.results import read_table
+
+    report = read_table(name, opened).report()
+    if folds:
+        report["folds"] = read_folds(name, opened, folds)
+    return report, write_table(opened.path / name, report)
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    from realm.tables.page import exact_match_cells, paper_cells
+
+    names, papers = paper_cells(report)
+    columns = [*report["files"], "average"]
+    body = [
+        [row["title"], *paper, *exact_match_cells(row, columns), str(len(row["seeds"]))]
+        for row, paper in zip(report["summary"], papers, strict=True)
+    ]
+    head = ["exact match in percent", *(f"paper {name}" for name in names), *columns, "seeds"]
+    show_table(f"{report['table']} ({report['machine']})", head, body)
+    for lead in report["differences"]:
+        interval = lead["exact_match"]["average"]
+        say(
+            f"REALM against {lead['before']}: {interval['estimate']:+.1f} points, 95% interval "
+            f"{interval['low']:+.1f} to {interval['high']:+.1f}"
+        )

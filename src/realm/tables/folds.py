@@ -1,0 +1,109 @@
+"""How is a set of questions measured that has a training file alone?
+
+In folds: each fifth by a model that was fine-tuned on the other four, beside the recipe's own
+questions. What comes before fine-tuning is the same for all folds, and is linked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realm.errors import SettingError
+from realm.examples.question import write_questions
+from realm.scoring import question_file_name, questions_of
+from realm.stages import Run
+from realm.tables.making import ROWS, Job, make_row
+from realm.tables.results import Result, read_result
+from realm.tables.rows import mean_lengths, rows_of
+
+NUM_FOLDS = 5
+_METRICS = ("exact_match", "recall_before")
+_SEED = (0, 60)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A fifth of a file, and what is learned before it is asked."""
+
+    name: str
+    learned: Path
+    asked: Path
+
+
+def make_folds(base: Run, job: Job, file: str) -> None:
+    """Make the runs of a row on all folds of a file, or what is missing of them.
+
+    Raises:
+        SettingError: a run was begun with another recipe.
+    """
+    for fold in write_folds(base, file):
+        make_row(base, _run(base, job, fold))
+
+
+def read_folds(table: str, base: Run, file: str) -> dict[str, Any]:
+    """Exact match and zero-shot recall@5 over all questions of a file, in percent.
+
+    For every row of the table of which all folds are finished.
+    """
+    folds = write_folds(base, file)
+    rows = []
+    for row in rows_of(table, base.experiment, mean_lengths(base.corpus(), base.experiment)):
+        job = Job(row, 0)
+        results = [read_result(job, _run(base, job, fold)) for fold in folds]
+        finished = [result for result in results if result is not None]
+        if len(finished) == NUM_FOLDS:
+            means = {metric: _mean(finished, folds, metric) for metric in _METRICS}
+            rows.append({"name": row.name, "title": row.title, **means})
+    return {
+        "file": question_file_name(file),
+        "num_questions": len(questions_of(file)),
+        "rows": rows,
+    }
+
+
+def write_folds(base: Run, file: str) -> list[Fold]:
+    """Write the folds of a file into RUN; a file gives the same ones every time.
+
+    Raises:
+        SettingError: the file has fewer questions than folds.
+        SourceError: it cannot be read.
+    """
+    questions, name = questions_of(file), question_file_name(file)
+    if len(questions) < NUM_FOLDS:
+        raise SettingError(f"{file} has {len(questions)} questions, too few for {NUM_FOLDS} folds")
+    places = np.random.default_rng(_SEED).permutation(len(questions)) % NUM_FOLDS
+    folds = []
+    for number in range(NUM_FOLDS):
+        fold = Fold(
+            name=f"{name}-{number + 1}",
+            learned=base.path / "folds" / f"{name}-without-{number + 1}.jsonl",
+            asked=base.path / "folds" / f"{name}-{number + 1}.jsonl",
+        )
+        for path, is_in in ((fold.learned, places != number), (fold.asked, places == number)):
+            write_questions(path, [questions[i] for i in np.flatnonzero(is_in)])
+        folds.append(fold)
+    return folds
+
+
+def _run(base: Run, job: Job, fold: Fold) -> Run:
+    recipe = job.row.experiment(base.experiment, job.seed)
+    # A checkpoint that is selected by questions is selected by the recipe's, never by these.
+    selected_by = recipe.dev_questions[:1] if recipe.finetune.num_development_questions else ()
+    changes = {
+        "train_questions": (*recipe.train_questions, str(fold.learned.absolute())),
+        "dev_questions": (*selected_by, str(fold.asked.absolute())),
+    }
+    path = base.path / ROWS / f"{job.name}-{fold.name}"
+    return Run(path, recipe.model_copy(update=changes), base.progress)
+
+
+def _mean(results: Sequence[Result], folds: Sequence[Fold], metric: str) -> float:
+    scores = [
+        score
+        for result, fold in zip(results, folds, strict=True)
+        for score in result.scores(fold.asked.stem, metric)
+    ]
+    return round(100 * float(np.mean(scores)), 2)

@@ -1,0 +1,152 @@
+"""Does a table come out of a recipe, and does a stopped one go on to the same numbers?"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import error_of, realm
+
+from realm import stages
+from realm.artifact import read_manifest
+from realm.stages import Run
+from realm.tables import making
+
+_LOOP = 'loop = { num_steps = 2, save_every = 1, log_every = 1, precision = "fp32" }'
+
+
+@pytest.fixture(scope="module")
+def recipe(
+    tmp_path_factory: pytest.TempPathFactory, corpus_source: Path, trunk_folder: Path
+) -> Path:
+    """Every stage with two steps; development questions to measure by."""
+    folder = tmp_path_factory.mktemp("recipes")
+    questions = folder / "small-dev.jsonl"
+    questions.write_text(
+        '{"question": "Who designed the Lomvar Bridge?", "answer": ["Ida Renquist"], '
+        '"doc": "article-1"}\n'
+        '{"question": "Where was Anton Brisk born?", "answer": ["Tavil"], "doc": "article-4"}\n',
+        encoding="utf-8",
+    )
+    file = folder / "small.toml"
+    file.write_text(
+        f"""
+sources = ["{corpus_source}"]
+train_questions = ["{questions}"]
+dev_questions = ["{questions}"]
+corpus = {{ passage_tokens = 64, num_workers = 1 }}
+packing = {{ query_tokens = 40 }}
+embedder = {{ trunk = "{trunk_folder}", projection_width = 8 }}
+reader = {{ trunk = "{trunk_folder}" }}
+[warm_start.embedder]
+{_LOOP}
+objective = {{ batch_size = 4 }}
+[warm_start.reader]
+{_LOOP}
+objective = {{ batch_size = 4 }}
+[pretrain]
+{_LOOP}
+objective = {{ batch_size = 2, num_candidates = 3 }}
+refresh = {{ every = 1 }}
+num_held_out = 1
+[finetune]
+{_LOOP}
+objective = {{ batch_size = 2, retriever_passages = 8, reader_passages = 2 }}
+""",
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two rows of table 2 and all that they share."""
+    run = tmp_path_factory.mktemp("runs") / "small"
+    rows = ("--rows", "realm", "--rows", "realm-encoder")
+    result = realm("experiment", "table2", "--run", run, "--recipe", recipe, *rows, "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert "REALM against realm-encoder: " in result.stderr
+    assert "38.2" in result.stdout
+    return run
+
+
+def numbers(run: Path) -> Any:
+    """The report without what differs from one making to another: times and directories."""
+    report = json.loads((run / "table2" / "report.json").read_text(encoding="utf-8"))
+    report.pop("minutes")
+    for row in report["rows"]:
+        del row["minutes"], row["command"]
+    return report
+
+
+def test_rows_share_what_is_the_same_and_are_ordinary_runs(finished: Path) -> None:
+    first, second = (finished / "rows" / name for name in ("realm-0", "realm-encoder-0"))
+    for path in ("corpus", "lexical", "warm-start/pairs", "index"):
+        assert (first / path / "manifest.json").samefile(second / path / "manifest.json")
+    weights = "checkpoints/step-000000002/weights.safetensors"
+    assert (first / "pretrain" / weights).samefile(second / "pretrain" / weights)
+    assert not (first / "finetune" / weights).samefile(second / "finetune" / weights)
+    assert "pretrain" not in (second / "stages.jsonl").read_text(encoding="utf-8")
+    # Of finished trainings one checkpoint stays, here the last one.
+    kept = (second / "finetune" / "checkpoints").iterdir()
+    assert [path.name for path in kept] == ["step-000000002"]
+    run = Run.open(second)
+    assert run.experiment.finetune.retriever_from == "warm-start"
+    assert run.finetune() == run.checkpoint("finetune")
+    result = realm("ask", "Where is Tavil?", "--run", second, "--json")
+    assert result.exit_code == 0, result.output
+    assert realm("info", "--run", second, "--verify").exit_code == 0
+
+
+def test_a_second_start_finds_everything_done(finished: Path) -> None:
+    before, folder = numbers(finished), finished / "rows" / "realm-0"
+    stage_log = (folder / "stages.jsonl").read_bytes()
+    result = realm("experiment", "table2", "--run", finished, "--rows", "realm", "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert (folder / "stages.jsonl").read_bytes() == stage_log
+    # The other row was not asked for now, but is finished.
+    assert numbers(finished) == before
+
+
+def test_a_table_that_was_killed_goes_on_to_the_same_numbers(
+    recipe: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, rows = tmp_path / "run", ("--rows", "realm", "--rows", "realm-encoder", "--seeds", "1")
+    start = ("experiment", "table2", "--run", run, "--recipe", recipe, *rows)
+
+    def killed_at(module: Any, name: str) -> None:
+        with monkeypatch.context() as patch:
+
+            def stop(*arguments: object, **named: object) -> None:
+                raise KeyboardInterrupt
+
+            patch.setattr(module, name, stop)
+            result = realm(*start)
+            assert result.exit_code == 130
+            assert "stopped; start again to go on" in result.stderr
+
+    killed_at(stages, "OpenQaObjective")
+    assert not (run / "table2").exists()
+    trained = read_manifest(Run.open(run / "rows" / "realm-0").checkpoint("pretrain")).fingerprint
+    killed_at(making, "evaluate")
+    assert realm(*start).exit_code == 0
+    assert numbers(run) == numbers(finished)
+    for name in ("realm-0", "realm-encoder-0"):
+        row = Run.open(run / "rows" / name)
+        assert read_manifest(row.checkpoint("pretrain")).fingerprint == trained
+
+
+def test_what_cannot_be_made_is_said_at_once(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    existing = ("--run", finished)
+    assert "no table table9" in error_of(realm("experiment", "table9", *existing))
+    unknown = realm("experiment", "table2", *existing, "--rows", "rael")
+    assert "table2 has no row rael: choose from realm, realm-retriever" in error_of(unknown)
+    few = Run.open(finished).experiment.dev_questions[0]
+    folds = realm("experiment", "table2", *existing, "--rows", "realm", "--folds", few)
+    assert "has 2 questions, too few for 5 folds" in error_of(folds)
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    longer = ("--set", "finetune.loop.num_steps=3", "--rows", "realm")
+    message = error_of(realm("experiment", "table2", "--run", run, *longer))
+    assert "realm-0 was begun with other settings (finetune.loop.num_steps)" in message

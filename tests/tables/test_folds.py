@@ -1,0 +1,120 @@
+"""Is every question asked once, of a model that did not learn it?"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from realm.corpus.store import PassageStore
+from realm.errors import SettingError
+from realm.examples.question import read_questions
+from realm.experiment import Experiment, with_overrides
+from realm.stages import Run
+from realm.tables import folds
+from realm.tables.folds import NUM_FOLDS, make_folds, read_folds
+from realm.tables.making import Job
+from realm.tables.rows import MeanLengths, rows_of
+
+
+@pytest.fixture
+def base(tmp_path: Path, small_store: PassageStore) -> Run:
+    """A run with a corpus and a recipe that names questions."""
+    changes = ["train_questions=['nq.jsonl']", "dev_questions=['dev.jsonl']"]
+    run = Run(tmp_path / "run", with_overrides(Experiment(), changes))
+    run.save_recipe()
+    (run.path / "corpus").symlink_to(small_store.path)
+    return run
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Thirteen questions with regular expressions."""
+    path = tmp_path / "curatedtrec-train.jsonl"
+    lines = [json.dumps({"question": f"Question {n}?", "answer": [f"a{n}?"]}) for n in range(13)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def realm_job(base: Run) -> Job:
+    return Job(rows_of("table1", base.experiment, MeanLengths(30.0, 130.0))[4], 0)
+
+
+def finish(base: Run, run: Run) -> Run:
+    """Leave behind what an evaluation does: the first question of a fold is right and found."""
+    run.save_recipe()
+    (fold,) = (Path(path) for path in run.experiment.dev_questions)
+    verdicts = [number == 0 for number in range(len(read_questions(fold)))]
+    ranks = [1 if verdict else None for verdict in verdicts]
+    system = {"recall": {"5": 0.0}, "gold_share": None, "first_hits": ranks}
+    reports = {
+        f"retrieval-{fold.stem}.json": {"systems": {"pretrain": system, "finetune": system}},
+        f"open-qa-{fold.stem}.json": {"exact_match": 0.0, "f1": 0.0},
+    }
+    (run.path / "evaluation").mkdir(exist_ok=True)
+    for name, report in reports.items():
+        (run.path / "evaluation" / name).write_text(json.dumps(report), encoding="utf-8")
+    lines = "".join(json.dumps({"is_correct": verdict}) + "\n" for verdict in verdicts)
+    (run.path / "evaluation" / f"predictions-{fold.stem}.jsonl").write_text(lines, encoding="utf-8")
+    return run
+
+
+def test_each_question_is_asked_once_of_what_learned_the_others(
+    base: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Run] = []
+    monkeypatch.setattr(folds, "make_row", lambda base, run: made.append(run))
+    make_folds(base, realm_job(base), str(file))
+    assert [run.path.name for run in made] == [
+        f"realm-0-curatedtrec-train-{number}" for number in range(1, NUM_FOLDS + 1)
+    ]
+    everything, asked = read_questions(file), []
+    for run in made:
+        own, learned = run.experiment.train_questions
+        (dev,) = run.experiment.dev_questions
+        assert own == "nq.jsonl"
+        asked += read_questions(dev)
+        parts = (
+            {q.question for q in read_questions(learned)},
+            {q.question for q in read_questions(dev)},
+        )
+        assert parts[0] | parts[1] == {q.question for q in everything}
+        assert not parts[0] & parts[1]
+        assert len(parts[1]) in (2, 3)
+    assert sorted(asked, key=str) == sorted(everything, key=str)
+    assert all(question.is_regex for question in asked)
+
+
+def test_the_mean_is_over_all_questions_of_finished_folds(
+    base: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Run] = []
+    monkeypatch.setattr(folds, "make_row", lambda base, run: made.append(finish(base, run)))
+    assert read_folds("table1", base, str(file))["rows"] == []
+    make_folds(base, realm_job(base), str(file))
+    # One of each of five folds is right: 5 of 13.
+    assert read_folds("table1", base, str(file)) == {
+        "file": "curatedtrec-train",
+        "num_questions": 13,
+        "rows": [{"name": "realm", "title": "REALM", "exact_match": 38.46, "recall_before": 38.46}],
+    }
+    (made[2].path / "evaluation" / "open-qa-curatedtrec-train-3.json").unlink()
+    assert read_folds("table1", base, str(file))["rows"] == []
+
+
+def test_too_few_questions_are_refused(base: Run, tmp_path: Path) -> None:
+    file = tmp_path / "few.jsonl"
+    file.write_text('{"question": "Who?", "answer": ["x"]}\n' * 4, encoding="utf-8")
+    with pytest.raises(SettingError, match="has 4 questions, too few for 5 folds"):
+        make_folds(base, realm_job(base), str(file))
+
+
+def test_a_checkpoint_is_never_selected_by_what_it_is_measured_by(
+    base: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Run] = []
+    monkeypatch.setattr(folds, "make_row", lambda base, run: made.append(run))
+    changes = ["finetune.num_development_questions=7"]
+    measured = Run(base.path, with_overrides(base.experiment, changes))
+    make_folds(measured, realm_job(measured), str(file))
+    assert {run.experiment.dev_questions[0] for run in made} == {"dev.jsonl"}
+    assert {len(run.experiment.dev_questions) for run in made} == {2}

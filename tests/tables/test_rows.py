@@ -1,0 +1,147 @@
+"""Does each row change what it says, and nothing else?"""
+
+from pathlib import Path
+
+import pytest
+
+from realm.config import differing
+from realm.corpus.store import PassageStore
+from realm.errors import SettingError
+from realm.experiment import Experiment, read_recipe, with_overrides
+from realm.tables.rows import TABLES, MeanLengths, Row, mean_lengths, num_refreshes, rows_of
+
+LENGTHS = MeanLengths(query=30.0, passage=130.0)
+SMALL = read_recipe(str(Path(__file__).parents[2] / "recipes" / "small.toml"))
+
+
+def rows_by_name(table: str, recipe: Experiment = SMALL) -> dict[str, Row]:
+    return {row.name: row for row in rows_of(table, recipe, LENGTHS)}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_is_a_recipe_and_has_a_name_of_its_own(table: str) -> None:
+    rows = rows_of(table, SMALL, LENGTHS)
+    assert len({row.name for row in rows}) == len({row.title for row in rows}) == len(rows) == 7
+    wholes = [row.experiment(SMALL, 0) for row in rows]
+    assert all(first != second for i, first in enumerate(wholes) for second in wholes[:i])
+    assert [row.name for row in rows if row.is_repeated] in (["realm", "orqa"], ["orqa", "realm"])
+    assert all(row.note for row in rows)
+
+
+def test_realm_is_the_recipe_and_a_seed_moves_trainings_alone() -> None:
+    realm = rows_by_name("table2")["realm"]
+    assert realm.experiment(SMALL, 0) == SMALL
+    changed = realm.experiment(with_overrides(SMALL, ["pretrain.loop.seed=7"]), 2)
+    assert changed.pretrain.loop.seed == 9
+    assert differing(SMALL.model_dump(), changed.model_dump()) == [
+        "warm_start.embedder.loop.seed",
+        "warm_start.reader.loop.seed",
+        "pretrain.loop.seed",
+        "finetune.loop.seed",
+    ]
+
+
+def test_orqa_sees_as_many_wordpieces_by_hand() -> None:
+    """REALM reads 30 + 4 * 160 = 670 for each query, ORQA 30: 8 * 670 / 30 = 178.7 queries.
+
+    REALM embeds 30 + 4 * 130 = 550 for each of 400 * 8 queries: 1,760,000, which are 343.75
+    batches of 32 sentences of 30 and passages of 130.
+    """
+    row = rows_by_name("table2")["orqa"]
+    made = row.experiment(SMALL, 0)
+    assert made.pretrain.objective.batch_size == 179
+    assert made.pretrain.objective.num_candidates == 1
+    assert made.pretrain.loop.num_steps == SMALL.pretrain.loop.num_steps == 400
+    assert made.warm_start.embedder.loop.num_steps == 200 + 344
+    assert made.warm_start.reader == SMALL.warm_start.reader
+    assert made.finetune == SMALL.finetune
+    assert num_refreshes(made) == 0
+    assert "179 sentences a step instead of 8" in row.note
+    assert "344 further steps" in row.note
+    assert dict(row.changes) == dict(rows_by_name("table1")["orqa"].changes)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "title", "left"),
+    [(1500, "Index never refreshed", 0), (1550, "30 times staler index", 1)],
+)
+def test_a_stale_index_is_called_what_it_is(num_steps: int, title: str, left: int) -> None:
+    # A refresh every 50 steps: 29 times in 1,500 steps and 30 times in 1,550.
+    changes = [f"pretrain.loop.num_steps={num_steps}", "pretrain.refresh.max_staleness=60"]
+    recipe = with_overrides(SMALL, changes)
+    row = rows_by_name("table2", recipe)["stale-index"]
+    made = row.experiment(recipe, 0)
+    assert (row.title, num_refreshes(made)) == (title, left)
+    assert made.pretrain.refresh.every == made.pretrain.refresh.max_staleness == 1500
+
+
+def test_masks_differ_in_masks_alone() -> None:
+    rows = rows_by_name("table2")
+    for name in ("random-tokens", "random-spans"):
+        made = rows[name].experiment(SMALL, 0)
+        names = differing(SMALL.model_dump(), made.model_dump())
+        assert names == ["pretrain.objective.masking"]
+    assert {row.masks for row in rows.values()} == {
+        *("salient spans", "random spans", "random wordpieces", ""),
+    }
+
+
+def test_baselines_of_table_1_are_not_pretrained() -> None:
+    rows = rows_by_name("table1")
+    made = {name: row.experiment(SMALL, 0) for name, row in rows.items()}
+    is_pretrained = {name: bool(run.pretrain.loop.num_steps) for name, run in made.items()}
+    assert [name for name, is_it in is_pretrained.items() if not is_it] == [
+        *("bm25", "minilm", "supervised"),
+    ]
+    assert not made["bm25"].retrieval.embedder
+    assert made["minilm"].finetune.retriever_from == "start"
+    assert made["supervised"].warm_start.questions is not None
+    assert made["realm-plus"].finetune.objective.batch_size == 32
+    # The same reader: what is fine-tuned, and how long, is the same.
+    loops = {name: run.finetune.loop.num_steps for name, run in made.items()}
+    assert set(loops.values()) == {SMALL.finetune.loop.num_steps}
+
+
+def test_another_trunk_does_not_stand_in_for_the_sentence_encoder() -> None:
+    own = with_overrides(SMALL, ["embedder.trunk='our-trunk'", "embedder.pooling='cls'"])
+    made = rows_by_name("table1", own)["minilm"].experiment(own, 0)
+    assert made.embedder.trunk == SMALL.embedder.trunk
+    assert made.embedder.pooling == "mean"
+    assert made.reader.trunk == own.reader.trunk
+
+
+def test_a_sentence_encoder_is_a_row_of_its_own_where_rows_start_from_another_trunk() -> None:
+    assert "realm-minilm" not in rows_by_name("table1")
+    mini = read_recipe("mini")
+    rows = rows_by_name("table1", mini)
+    made = rows["realm-minilm"].experiment(mini, 0)
+    assert made.embedder.trunk == made.reader.trunk == SMALL.embedder.trunk
+    assert made.warm_start.embedder.objective.teacher_share == 0.95
+    assert made.pretrain.loop.num_steps == mini.pretrain.loop.num_steps
+    assert "a trunk of 4 layers of 256 from nothing (16,000 steps" in rows["realm"].note
+    rate = rows["supervised"].experiment(mini, 0).warm_start.embedder.loop.optim.learning_rate
+    assert rate == mini.warm_start.embedder.loop.optim.learning_rate
+
+
+def test_what_leaves_nothing_to_compare_is_refused() -> None:
+    with pytest.raises(SettingError, match="no table table3: choose one of table1, table2"):
+        rows_of("table3", SMALL, LENGTHS)
+    with pytest.raises(SettingError, match=r"set pretrain\.loop\.num_steps above 0"):
+        rows_of("table2", with_overrides(SMALL, ["pretrain.loop.num_steps=0"]), LENGTHS)
+    with pytest.raises(SettingError, match="needs questions to learn from"):
+        rows_of("table2", with_overrides(SMALL, ["dev_questions=[]"]), LENGTHS)
+
+
+def test_mean_lengths_of_the_small_world(small_store: PassageStore) -> None:
+    lengths = mean_lengths(small_store, with_overrides(SMALL, ["packing.query_tokens=9"]))
+    sentences = [
+        min(int(end - start) + 2, 9)
+        for row in range(12)
+        for start, end in small_store.sentences(row)
+    ]
+    assert lengths.query == pytest.approx(sum(sentences) / len(sentences))
+    passages = [
+        len(small_store.token_ids(row)) + len(small_store.title_token_ids(row)) + 3
+        for row in range(12)
+    ]
+    assert lengths.passage == pytest.approx(sum(passages) / 12)
