@@ -225,22 +225,3 @@ def test_hub_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", rows)
     with pytest.raises(SourceError, match="row 1: there is no 'title'"):
         list(read_documents(["hub:x"]))
-
-
-def test_office_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "d.pdf").write_bytes(b"%PDF")
-    converter = types.SimpleNamespace(
-        convert=lambda path: types.SimpleNamespace(text_content=f"# Of {Path(path).name}\nText")
-    )
-    monkeypatch.setitem(
-        sys.modules, "markitdown", module("markitdown", MarkItDown=lambda: converter)
-    )
-    (document,) = read_documents([tmp_path])
-    assert document == Document("d.pdf", "Of d.pdf", "# Of d.pdf\nText")
-
-    converter.convert = raising(ValueError("no\npages"))
-    with pytest.raises(SourceError, match=r"d.pdf cannot be converted: no pages"):
-        list(read_documents([tmp_path]))
-    monkeypatch.setitem(sys.modules, "markitdown", None)
-    with pytest.raises(ResourceError, match=r"realm-lm\[documents\]"):
-        list(read_documents([tmp_path]))

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import zstandard
 
-from realm.corpus import annotated, block_records, files, tables, wikipedia, wikitext
+from realm.corpus import annotated, block_records, files, office, tables, wikipedia, wikitext
 from realm.errors import SourceError
 
 HUB = "hub:"
@@ -28,7 +28,7 @@ _FILE_READERS = {
     ".markdown": files.read_markdown,
     ".html": files.read_html,
     ".htm": files.read_html,
-    **dict.fromkeys(files.OFFICE_SUFFIXES, files.read_office),
+    **dict.fromkeys(office.OFFICE_SUFFIXES, office.read_office),
 }
 _STREAM_SUFFIXES = (".jsonl", ".csv", ".tsv", ".xml")
 _COMPRESSIONS = ("", ".gz", ".bz2", ".zst")
