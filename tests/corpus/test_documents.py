@@ -219,9 +219,30 @@ def test_hub_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         list(read_documents(["hub:x"]))
     broken = module("datasets", load_dataset=raising(ValueError("offline\nnow")))
     monkeypatch.setitem(sys.modules, "datasets", broken)
-    with pytest.raises(SourceError, match="cannot read hub:x: offline now"):
+    with pytest.raises(SourceError, match=r"cannot read hub:x \(offline now\): check"):
         list(read_documents(["hub:x"]))
     rows = module("datasets", load_dataset=lambda *_, **__: [{"id": 1, "text": ""}])
     monkeypatch.setitem(sys.modules, "datasets", rows)
     with pytest.raises(SourceError, match="row 1: there is no 'title'"):
         list(read_documents(["hub:x"]))
+    for source in ("hub:", "hub::train", "hub:x:", "hub:x:y:train:more"):
+        with pytest.raises(SourceError, match=f"{source} names no data set: write hub:NAME"):
+            list(read_documents([source]))
+
+
+def test_a_folder_in_the_layout_of_the_hub(tmp_path: Path) -> None:
+    """With the library itself, where the extra is installed."""
+    pytest.importorskip("datasets", reason="the extra `hub` is not installed")
+    (tmp_path / "data").mkdir()
+    for split, rows in (("train", DOCUMENTS), ("validation", DOCUMENTS[:1])):
+        columns = {
+            "id": [d.document_id for d in rows], "url": ["x"] * len(rows),
+            "title": [d.title for d in rows], "text": [d.text for d in rows],
+        }  # fmt: skip
+        pq.write_table(pa.table(columns), tmp_path / "data" / f"{split}-00000-of-00001.parquet")
+    source = f"hub:{tmp_path}"
+    assert list(read_documents([source])) == DOCUMENTS
+    assert list(read_documents([f"{source}:validation"])) == DOCUMENTS[:1]
+    assert list(read_documents([f"{source}:default:train"])) == DOCUMENTS
+    with pytest.raises(SourceError, match=r"Bad split: test.* check its name, its split"):
+        list(read_documents([f"{source}:test"]))
