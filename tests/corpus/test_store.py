@@ -8,9 +8,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from realm.artifact import read_manifest, verify
 from realm.corpus import columns
+from realm.corpus.build import build_corpus
 from realm.corpus.documents import Document
 from realm.corpus.passages import CorpusSettings, normalise
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, SourceError
 
 SETTINGS = CorpusSettings(passage_tokens=16, num_workers=1)

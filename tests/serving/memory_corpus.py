@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from realm.corpus.build import build_corpus
 from realm.corpus.documents import Document, read_documents
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import build_corpus
 from realm.errors import SourceError
 from realm.evaluation.fill_mask import MaskFiller
 from realm.examples.packing import PackingSettings

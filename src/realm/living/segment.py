@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from realm.artifact import create_artifact, is_finished, remove_artifact
+from realm.corpus.build import counts_of
 from realm.corpus.columns import Batch, CorpusWriter, make_batch
-from realm.corpus.store import KIND, TOKENIZER, PassageStore, count
+from realm.corpus.store import KIND, TOKENIZER, PassageStore
 from realm.index.snapshot import Snapshot, keep_embeddings, write_snapshot
 from realm.living.documents import cut_of
 from realm.models.checkpoint import Model
@@ -59,7 +60,7 @@ def write_segment(path: Path, documents: Sequence[Placed], base: PassageStore) -
                 writer.append(_batch(few, writer.num_passages))
             writer.finish(staging.path)
             shutil.copyfile(base.path / TOKENIZER, staging.path / TOKENIZER)
-            staging.counts = count(staging.path)
+            staging.counts = counts_of(staging.path)
     return open_segment(path)
 
 
