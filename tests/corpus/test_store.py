@@ -61,6 +61,7 @@ def test_a_store_by_hand(two: PassageStore) -> None:
     assert two.source_span(0, 7, 12) == (10, 15)  # "Cc dd", in the source "Cc\ndd"
     assert two.document("x") == Document("x", "T", "  Aa  bb. Cc\ndd. Ee ff.")
     assert two.document("none").text == " "
+    assert two.ids_without_text() == ["none"]
     with pytest.raises(SourceError, match="no document 'z'"):
         two.document("z")
 

@@ -17,8 +17,10 @@ from realm.cli.terminal import say, show_progress
 from realm.evaluation.report import duration, write_report
 
 if TYPE_CHECKING:
+    from realm.corpus.store import PassageStore
     from realm.stages import Run
 
+_MOST_NAMED = 3  # documents
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -64,6 +66,8 @@ def make_all_stages(run: "Run") -> None:
             say("no train_questions: the run ends before fine-tuning (`realm finetune FILE...`)")
             return
         make()
+        if name == "corpus":
+            _say_which_have_no_text(run.corpus())
         if name == "pretrain":
             _say_what_was_left_out(run.path)
 
@@ -83,6 +87,7 @@ def corpus(
     changes = {"sources": absolute(sources)} if sources else {}
     store = open_run(run, recipe, assignments, **changes).corpus()
     typer.echo(f"{run}/corpus: {len(store):,} passages of {store.num_documents:,} documents")
+    _say_which_have_no_text(store)
 
 
 def warm_start(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:
@@ -146,6 +151,12 @@ def finetune(
     if opened.taken("finetune") is not None:
         say(f"the fine-tuned model of {run} was taken from another run: nothing is trained")
     typer.echo(opened.finetune())
+
+
+def _say_which_have_no_text(store: "PassageStore") -> None:
+    if ids := store.ids_without_text():
+        named = ", ".join(ids[:_MOST_NAMED]) + (", ..." if len(ids) > _MOST_NAMED else "")
+        say(f"{len(ids):,} without text, as a scan is before its letters are recognised: {named}")
 
 
 def _say_what_was_left_out(run: Path) -> None:

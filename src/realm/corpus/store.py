@@ -188,6 +188,11 @@ class PassageStore:
         rows = np.flatnonzero(is_wanted.to_numpy())
         return {column[int(row)].as_py(): int(row) for row in rows}
 
+    def ids_without_text(self) -> list[str]:
+        """The ids of the documents that gave no passage."""
+        rows = np.setdiff1d(np.arange(self.num_documents), self.document_rows())
+        return [self._documents["document_id"][int(row)].as_py() for row in rows]
+
     def documents(self) -> pa.Table:
         """The columns document_id, title and text of all documents, memory-mapped."""
         return self._documents.select(["document_id", "title", "text"])
