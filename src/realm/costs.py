@@ -4,7 +4,6 @@ Counted from the lengths that texts have, batched and padded as the program does
 of the trunks, of both heads, of the search and of the optimiser, at the rates of a machine.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from realm.examples.packing import length_batches
 from realm.experiment import Experiment
 from realm.machine import PASSES, Shape, Use
 from realm.models.embedder import quick_token_budget
+from realm.models.precision import shape_of_config
 from realm.models.trunk import find_trunk
 from realm.openqa.objective import OpenQaSettings
 from realm.pretraining.objective import RealmSettings
@@ -74,13 +74,13 @@ def trunk_of(name: str) -> Trunk:
     Raises:
         ResourceError: it is not on this machine.
     """
+    from transformers import AutoConfig
+
     folder = find_trunk(name)
     if folder is not None:
-        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        width = int(facts["hidden_size"])
-        heads = int(facts.get("num_attention_heads", max(1, width // 64)))
-        shape = Shape(width, heads, int(facts.get("intermediate_size", 4 * width)))
-        return Trunk(shape, int(facts["num_hidden_layers"]), int(facts["vocab_size"]))
+        # The file itself may call these by other names: DistilBERT's width is its "dim".
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        return Trunk(shape_of_config(config), int(config.num_hidden_layers), int(config.vocab_size))
     if name not in _KNOWN_TRUNKS:
         raise ResourceError(f"the trunk {name} is not on this machine: plan with a local folder")
     width, heads, inner, num_layers, vocab = _KNOWN_TRUNKS[name]
