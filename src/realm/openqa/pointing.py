@@ -9,6 +9,7 @@ from torch import Tensor
 
 from realm.corpus.store import PassageStore
 from realm.openqa.labels import normalise_answer
+from realm.retrieval.candidates import NULL_ROW
 
 _SPANS_LOOKED_AT = 200  # most probable spans of a question that are grouped into answers
 
@@ -50,7 +51,7 @@ def likeliest_spans(
 ) -> Iterator[PointedSpan]:
     """The most probable spans of these passages, with their characters, best first."""
     _, body, widths = probabilities.shape
-    read = {row: (store.text(row), store.token_spans(row)) for row in {*rows} - {-1}}
+    read = {row: (store.text(row), store.token_spans(row)) for row in {*rows} - {NULL_ROW}}
     flat = probabilities.flatten()
     best, places = flat.topk(min(_SPANS_LOOKED_AT, len(flat)))
     for probability, place in zip(best.tolist(), places.tolist(), strict=True):
