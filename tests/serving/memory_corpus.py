@@ -118,7 +118,7 @@ class MemoryCorpus:
         found = [
             i
             for i, document in sorted(self._documents.items())
-            if i > after and (text in document.title or text in i)
+            if i > after and text.lower() in f"{i} {document.title} {document.text}".lower()
         ]
         return [self.summary(i) for i in found[:limit]]
 
