@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -102,9 +102,9 @@ def _batch(documents: Sequence[Placed], num_before: int) -> Batch:
     cuts = [cut_of(placed.store, placed.document_row) for placed in documents]
     batch = make_batch([p.store.document_at(p.document_row) for p in documents], cuts)
     ids = [
-        torch.arange(placed.first_passage_id, placed.first_passage_id + len(cut.passages))
+        placed.first_passage_id + np.arange(len(cut.passages))
         for placed, cut in zip(documents, cuts, strict=True)
     ]
     # The writer numbers passages as they come, so it is told how far each id is from that.
-    numbers = {**batch.numbers, "passage_ids": torch.cat(ids).numpy() - num_before}
+    numbers = {**batch.numbers, "passage_ids": np.concatenate(ids) - num_before}
     return Batch(batch.documents, batch.texts, numbers)
