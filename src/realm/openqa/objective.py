@@ -31,6 +31,7 @@ from realm.models.embedder import embed
 from realm.models.marginal import positive_log_likelihood
 from realm.models.reader import read, span_scores
 from realm.openqa.labels import (
+    AnswerRule,
     answer_token_spans,
     answer_wordpiece_spans,
     holds_answer,
@@ -76,9 +77,8 @@ class OpenQaSettings(Settings):
     """What a retrieval score counts beside the score of a span. 1 in the paper, whose inner
     products grow as they learn; embeddings of fixed length need more, since theirs cannot."""
     token_budget: int = 4096
-    answers: Literal["summed", "single_span"] = "summed"
-    """How spans become answers: summed over all places where the same words stand, without those
-    that begin or end inside a word; or each span for itself, as in the released code."""
+    answers: AnswerRule = "summed"
+    """How spans become answers."""
 
 
 @dataclass(frozen=True)
