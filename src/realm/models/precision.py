@@ -19,7 +19,6 @@ from realm import machine
 from realm.config import Settings
 from realm.errors import SettingError
 from realm.machine import ATTENTIONS, DTYPES, Shape, Use
-from realm.machine import default_device as default_device
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Attention = Literal["auto", "eager", "sdpa"]

@@ -30,11 +30,11 @@ from realm.artifact import (
 )
 from realm.config import Settings
 from realm.errors import ArtifactError
+from realm.machine import default_device
 from realm.models.checkpoint import training_tensors
 from realm.models.precision import (
     ComputeSettings,
     choose_compute,
-    default_device,
     shape_of,
     use_attention,
 )
