@@ -13,6 +13,7 @@ import numpy as np
 from realm.errors import ResourceError
 from realm.examples.packing import length_batches
 from realm.experiment import Experiment
+from realm.index.encode import BLOCK
 from realm.machine import PASSES, Shape, Use
 from realm.models.embedder import quick_token_budget
 from realm.models.precision import shape_of_config
@@ -20,7 +21,7 @@ from realm.models.trunk import find_trunk
 from realm.openqa.objective import OpenQaSettings
 from realm.pretraining.objective import RealmSettings
 from realm.pretraining.reading import ReadingSettings
-from realm.pretraining.warm_start import InverseClozeSettings
+from realm.pretraining.warm_start import TEACHER_SENTENCES, InverseClozeSettings
 from realm.rates import Machine
 from realm.training.loop import LoopSettings
 from realm.workload import Workload
@@ -30,8 +31,6 @@ _MASKS = 2.7  # wordpieces of a hidden span, on average of names and dates in Wi
 _RECOMPUTED = 4 / 3  # a training pass that runs forward twice
 _NULL_TOKENS = 3  # of a null passage
 _NULL_JOINT = 1  # what it adds to a query
-_BLOCK = 2048  # passages that are sorted by length together when a corpus is embedded
-_TEACHER_SENTENCES = 16384
 _KNOWN_TRUNKS = {"google-bert/bert-base-uncased": (768, 12, 3072, 12, 30522)}
 
 
@@ -162,7 +161,7 @@ class Costs:
     def embed(self, lengths: np.ndarray, number: float) -> float:
         """Seconds of embedding so many texts in blocks, forward alone, on one device."""
         block = Step()
-        size = round(min(number, _BLOCK))
+        size = round(min(number, BLOCK))
         if not size:
             return 0.0
         budget = quick_token_budget(self.machine.device)
@@ -171,7 +170,7 @@ class Costs:
 
     def teacher_sentences(self) -> float:
         """Seconds of reading the sentences that a teacher's queries are drawn from."""
-        number = min(_TEACHER_SENTENCES, 4 * self.work.num_passages)
+        number = min(TEACHER_SENTENCES, 4 * self.work.num_passages)
         return self.embed(self.work.sentences, number)
 
     def project(self, number: float) -> float:

@@ -34,7 +34,7 @@ from realm.openqa.pointing import PointedSpan, likeliest_spans
 from realm.retrieval.lexical import LexicalIndex
 from realm.retrieval.retriever import Retriever
 
-_QUESTIONS_AT_ONCE = 16
+QUESTIONS_AT_ONCE = 16
 
 
 class Ranker(Protocol):
@@ -151,8 +151,8 @@ class Answerer:
 
     def _read(self, questions: Sequence[str]) -> Iterator[tuple[str, int, Reading]]:
         """Every question, with its place in the batch that it was read in."""
-        for begin in range(0, len(questions), _QUESTIONS_AT_ONCE):
-            batch = questions[begin : begin + _QUESTIONS_AT_ONCE]
+        for begin in range(0, len(questions), QUESTIONS_AT_ONCE):
+            batch = questions[begin : begin + QUESTIONS_AT_ONCE]
             reading = self._read_batch(batch)
             yield from ((question, number, reading) for number, question in enumerate(batch))
 
