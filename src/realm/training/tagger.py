@@ -140,6 +140,7 @@ class _Unfinished:
         return int(manifest.counts["num_steps"])
 
     def save(self, num_steps: int, optimizer: Optimizer) -> None:
+        """Keep what was learned in so many steps, in place of what was kept before."""
         with create_artifact(
             self._path, _UNFINISHED, settings=self._settings, inputs=self._inputs
         ) as staging:
@@ -148,6 +149,7 @@ class _Unfinished:
             save_file(optimizer.state(), staging.path / "training.safetensors")
 
     def remove(self) -> None:
+        """The training is over: nothing goes on from here."""
         if self._path.exists():
             remove_artifact(self._path)
 
