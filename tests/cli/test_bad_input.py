@@ -217,5 +217,5 @@ def test_documents_without_text_are_named(tmp_path: Path, settings: list[str]) -
         write_text(folder / f"{name}.txt", "Tavil is a port.")
     result = realm("corpus", folder, "--run", tmp_path / "run", *settings)
     assert result.stdout.endswith("2 passages of 7 documents\n")
-    assert "5 without text" in result.stderr
+    assert "5 have no text" in result.stderr
     assert result.stderr.endswith(": scan-0.txt, scan-1.txt, scan-2.txt, ...\n")

@@ -156,7 +156,7 @@ def finetune(
 def _say_which_have_no_text(store: "PassageStore") -> None:
     if ids := store.ids_without_text():
         named = ", ".join(ids[:_MOST_NAMED]) + (", ..." if len(ids) > _MOST_NAMED else "")
-        say(f"{len(ids):,} without text, as a scan is before its letters are recognised: {named}")
+        say(f"{len(ids):,} have no text (a scan has none before it is recognised): {named}")
 
 
 def _say_what_was_left_out(run: Path) -> None:
