@@ -7,7 +7,7 @@ stand in several, ranked by probability, each with the passage that supports it 
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -78,10 +78,7 @@ class Answered:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, in the form that programs are promised."""
-        answers = []
-        for answer in self.answers:
-            passage = vars_of(answer.passage)
-            answers.append({**vars_of(answer), "passage": passage})
+        answers = [asdict(answer) for answer in self.answers]
         return {
             "question": self.question,
             "answers": answers,
@@ -216,8 +213,3 @@ def open_answerer(
     return Answerer(
         model, store, snapshot, Retriever(snapshot.index(index_settings), lexical), settings
     )
-
-
-def vars_of(record: Any) -> dict[str, Any]:
-    """The fields of a frozen record, one level deep."""
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
