@@ -12,6 +12,7 @@ from peer import open_peer
 from realm.index.encode import pack_passage
 from realm.index.snapshot import write_snapshot
 from realm.models.checkpoint import Model
+from realm.models.precision import shape_of
 from realm.models.trunk import locate_trunk
 from world import Extent, World, open_world
 
@@ -56,17 +57,12 @@ def index(model: Model, world: World, folder: Path) -> None:
 
 
 def operations_per_passage(model: Model, world: World) -> float:
-    """Multiplications and additions in the trunk's matrix products, without padding.
-
-    For each wordpiece and layer 2 (4 h^2 + 2 h f) in the weights and 4 n h in the attention.
-    """
-    config = model.embedder.passage_tower.trunk.config
-    hidden, inner = int(config.hidden_size), int(config.intermediate_size)  # type: ignore[union-attr, arg-type]
-    total = 0
-    for row in range(len(world.store)):
-        length = len(pack_passage(world.store, model.packer, row))
-        total += length * (8 * hidden**2 + 4 * hidden * inner + 4 * length * hidden)
-    return total * int(config.num_hidden_layers) / len(world.store)  # type: ignore[union-attr, arg-type]
+    """Multiplications and additions in the trunk's matrix products, without padding."""
+    trunk = model.embedder.passage_tower.trunk
+    shape, num_layers = shape_of(trunk), int(trunk.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    rows = range(len(world.store))
+    lengths = [len(pack_passage(world.store, model.packer, row)) for row in rows]
+    return num_layers * sum(n * shape.layer_flops(n) for n in lengths) / len(lengths)
 
 
 if __name__ == "__main__":

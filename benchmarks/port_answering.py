@@ -1,6 +1,7 @@
 """How is transformers' `RealmForOpenQA` given our passages and their embeddings?"""
 
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def load_port(
 ) -> None:
     """Load the model once for each variant: its `dropout`, and its `beams` by name."""
     vocabulary, embeddings = folder / "vocab.txt", folder / "embeddings.npy"
-    by_id = sorted(read_tokenizer(locate_trunk(bench.trunk)).get_vocab().items(), key=_id_of)
+    by_id = sorted(read_tokenizer(locate_trunk(bench.trunk)).get_vocab().items(), key=itemgetter(1))
     vocabulary.write_text("".join(f"{word}\n" for word, _ in by_id), encoding="utf-8")
     np.save(embeddings, world.snapshot.embeddings.float().numpy())
     for name, options in variants.items():
@@ -32,7 +33,3 @@ def load_port(
 def plain(questions: list[Question]) -> list[dict[str, Any]]:
     """Questions as JSON values."""
     return [asdict(question) for question in questions]
-
-
-def _id_of(item: tuple[str, int]) -> int:
-    return item[1]

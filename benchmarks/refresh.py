@@ -23,6 +23,7 @@ from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import load_model
 from realm.models.embedder import evaluating
 from realm.pretraining.objective import embed_masked
+from realm.pretraining.refresh import snapshot_path
 from realm.pretraining.run import Pretraining, PretrainSettings
 from realm.training.loop import Scalars
 from realm.training.state import latest_checkpoint, steps_in
@@ -137,7 +138,7 @@ def share_still_found(folder: Path, world: World) -> list[float]:
     if not steps or checkpoint is None:
         return []
     model = at_work(load_model(checkpoint))
-    stale = Snapshot.open(folder / "snapshots" / f"step-{steps[-1]:09d}", world.store)
+    stale = Snapshot.open(snapshot_path(folder, steps[-1]), world.store)
     fresh = ExactIndex(torch.cat(list(embed_corpus(model, world.store))).half())
     settings = MaskSettings()
     masker = make_masker(settings.masking, world.store, world.run.spans())

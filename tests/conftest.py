@@ -109,8 +109,8 @@ def tokenizer(tokenizer_file: Path) -> Tokenizer:
 @pytest.fixture(scope="session")
 def small_store(corpus_source: Path, tokenizer_file: Path, small_world: Path) -> "PassageStore":
     """The articles as twelve passages of two to four sentences, one for each article."""
+    from realm.corpus.build import build_corpus
     from realm.corpus.passages import CorpusSettings
-    from realm.corpus.store import build_corpus
 
     settings = CorpusSettings(passage_tokens=64, num_workers=1)
     path = small_world / "corpus"

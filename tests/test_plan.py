@@ -1,5 +1,6 @@
 """Does a plan add up, and does it follow the recipe?"""
 
+import json
 import math
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def test_the_shape_of_a_trunk_is_read_without_its_weights(trunk_folder: Path) ->
     assert trunk_of("google-bert/bert-base-uncased").num_weights == pytest.approx(109e6, rel=0.01)
     with pytest.raises(ResourceError, match="not on this machine"):
         trunk_of("nobody/knows-this")
+
+
+def test_a_trunk_that_names_its_shape_otherwise(tmp_path: Path) -> None:
+    config = {
+        "model_type": "distilbert", "dim": 48, "n_heads": 3, "n_layers": 5, "hidden_dim": 192,
+        "vocab_size": 90,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert trunk_of(str(tmp_path)) == Trunk(Shape(48, 3, 192), 5, 90)
 
 
 def test_embedding_the_corpus_by_hand(experiment: Experiment, machine: Machine) -> None:

@@ -101,3 +101,16 @@ def test_the_demo_is_counted_to_the_passage() -> None:
     found = estimate_workload(read_recipe("demo"))
     assert found.num_passages == 340
     assert found.dev_questions == (324,)
+
+
+def test_only_files_that_are_read_count(trunk_folder: Path, tmp_path: Path) -> None:
+    """Neither pictures nor what is hidden make a folder of documents larger."""
+    folder = tmp_path / "documents"
+    (folder / ".git").mkdir(parents=True)
+    (folder / "a.jsonl").write_text(rows(50), encoding="utf-8")
+    alone = estimate_workload(experiment_of(trunk_folder, sources=(str(folder),)))
+    (folder / "film.mp4").write_bytes(bytes(10_000_000))
+    (folder / ".git" / "b.jsonl").write_text(rows(500), encoding="utf-8")
+    beside = estimate_workload(experiment_of(trunk_folder, sources=(str(folder),)))
+    assert beside.num_passages == alone.num_passages == 50
+    assert beside.notes == ()

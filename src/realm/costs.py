@@ -4,7 +4,6 @@ Counted from the lengths that texts have, batched and padded as the program does
 of the trunks, of both heads, of the search and of the optimiser, at the rates of a machine.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,14 +13,16 @@ import numpy as np
 from realm.errors import ResourceError
 from realm.examples.packing import length_batches
 from realm.experiment import Experiment, TrunkSettings
+from realm.index.encode import BLOCK
 from realm.machine import PASSES, Shape, Use
 from realm.models.embedder import quick_token_budget
+from realm.models.precision import shape_of_config
 from realm.models.trunk import OWN_TRUNK, find_trunk
 from realm.openqa.objective import OpenQaSettings
 from realm.pretraining.masked_language import MaskedLanguageSettings
 from realm.pretraining.objective import RealmSettings
 from realm.pretraining.reading import ReadingSettings
-from realm.pretraining.warm_start import InverseClozeSettings
+from realm.pretraining.warm_start import TEACHER_SENTENCES, InverseClozeSettings
 from realm.rates import Machine
 from realm.training.loop import LoopSettings
 from realm.workload import Workload
@@ -31,8 +32,6 @@ _MASKS = 2.7  # wordpieces of a hidden span, on average of names and dates in Wi
 _RECOMPUTED = 4 / 3  # a training pass that runs forward twice
 _NULL_TOKENS = 3  # of a null passage
 _NULL_JOINT = 1  # what it adds to a query
-_BLOCK = 2048  # passages that are sorted by length together when a corpus is embedded
-_TEACHER_SENTENCES = 16384
 _KNOWN_TRUNKS = {"google-bert/bert-base-uncased": (768, 12, 3072, 12, 30522)}
 
 
@@ -75,13 +74,13 @@ def trunk_of(name: str) -> Trunk:
     Raises:
         ResourceError: it is not on this machine.
     """
+    from transformers import AutoConfig
+
     folder = find_trunk(name)
     if folder is not None:
-        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        width = int(facts["hidden_size"])
-        heads = int(facts.get("num_attention_heads", max(1, width // 64)))
-        shape = Shape(width, heads, int(facts.get("intermediate_size", 4 * width)))
-        return Trunk(shape, int(facts["num_hidden_layers"]), int(facts["vocab_size"]))
+        # The file itself may call these by other names: DistilBERT's width is its "dim".
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        return Trunk(shape_of_config(config), int(config.num_hidden_layers), int(config.vocab_size))
     if name not in _KNOWN_TRUNKS:
         raise ResourceError(f"the trunk {name} is not on this machine: plan with a local folder")
     width, heads, inner, num_layers, vocab = _KNOWN_TRUNKS[name]
@@ -196,7 +195,7 @@ class Costs:
     def embed(self, lengths: np.ndarray, number: float) -> float:
         """Seconds of embedding so many texts in blocks, forward alone, on one device."""
         block = Step()
-        size = round(min(number, _BLOCK))
+        size = round(min(number, BLOCK))
         if not size:
             return 0.0
         budget = quick_token_budget(self.machine.device)
@@ -205,7 +204,7 @@ class Costs:
 
     def teacher_sentences(self) -> float:
         """Seconds of reading the sentences that a teacher's queries are drawn from."""
-        number = min(_TEACHER_SENTENCES, 4 * self.work.num_passages)
+        number = min(TEACHER_SENTENCES, 4 * self.work.num_passages)
         return self.embed(self.work.sentences, number)
 
     def project(self, number: float) -> float:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from realm.artifact import is_finished, read_manifest
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.build import build_corpus
+from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, SettingError
 from realm.experiment import expand
 from realm.models.checkpoint import check_lengths

@@ -11,6 +11,7 @@ from typing import Any
 
 from realm.costs import Costs, Step, own_trunk
 from realm.experiment import Experiment
+from realm.openqa.answerer import QUESTIONS_AT_ONCE
 from realm.rates import Machine
 from realm.training.loop import LoopSettings
 from realm.workload import Workload
@@ -216,10 +217,13 @@ class _Planner:
 
     def _answering_seconds(self, number: int) -> float:
         experiment = self._experiment
-        changes = {"batch_size": 16, "reader_passages": experiment.retrieval.reader_passages}
+        changes = {
+            "batch_size": QUESTIONS_AT_ONCE,
+            "reader_passages": experiment.retrieval.reader_passages,
+        }
         settings = experiment.finetune.objective.model_copy(update=changes)
         step = self._costs.open_qa(settings, experiment.finetune.loop, "forward")
-        share = 16 / self._machine.num_devices  # the first process measures alone
+        share = QUESTIONS_AT_ONCE / self._machine.num_devices  # the first process measures alone
         return number * step.total / max(1.0, share)
 
     def _rested(self, is_resting: bool) -> float:

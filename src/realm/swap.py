@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from realm.artifact import is_finished, read_manifest
+from realm.corpus import block_records
 from realm.errors import ArtifactError, SettingError
 from realm.experiment import Experiment
 from realm.models.checkpoint import copy_checkpoint
@@ -53,7 +54,7 @@ def swap(run: Run, sources: Sequence[str], path: Path, progress: Progress = no_p
 
 def _over(experiment: Experiment, sources: Sequence[str]) -> Experiment:
     """The same experiment over other documents; only block records come cut already."""
-    is_cut = all(source.endswith(".npy") for source in sources)
+    is_cut = all(Path(source).suffix == block_records.SUFFIX for source in sources)
     changes = {} if is_cut else {"cut": "sentences"}
     corpus = experiment.corpus.model_copy(update=changes)
     return experiment.model_copy(update={"sources": tuple(sources), "corpus": corpus})

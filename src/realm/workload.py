@@ -7,6 +7,7 @@ how often that fits into the whole. What cannot be looked at is assumed, and sai
 import bz2
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,9 +17,10 @@ import numpy as np
 import zstandard
 from tokenizers import Tokenizer
 
-from realm.corpus.documents import HUB, read_documents
+from realm.corpus.documents import HUB, read_documents, source_files
 from realm.corpus.passages import NUM_SPECIAL_TOKENS, DocumentCut, cut_documents
-from realm.errors import RealmError
+from realm.errors import RealmError, SourceError
+from realm.examples.question import read_questions
 from realm.experiment import Experiment, expand
 from realm.models.trunk import DEFAULT_TRUNK, find_trunk, locate_trunk, read_tokenizer
 
@@ -138,13 +140,10 @@ def _cut_sample(
 def _files_of(sources: Iterable[str]) -> list[Path]:
     files: list[Path] = []
     for source in sources:
-        path = Path(expand(source))
         if source.startswith(HUB):
             continue
-        if path.is_dir():
-            files += sorted(file for file in path.rglob("*") if file.is_file())
-        elif path.is_file():
-            files.append(path)
+        with suppress(SourceError):  # sources that are not here are said to be assumed
+            files += [file for _, file in source_files(Path(expand(source)))]
     return files
 
 
@@ -185,8 +184,6 @@ def _questions(
     files: Sequence[str], tokenizer: Tokenizer, notes: list[str]
 ) -> tuple[list[int], list[int]]:
     """Packed lengths of some of the questions, and how many each file holds."""
-    from realm.examples.question import read_questions
-
     lengths: list[int] = []
     numbers: list[int] = []
     for file in files:

@@ -112,7 +112,7 @@ class StubCorpus:
     def listed(self, text: str, after: str, limit: int) -> dict[str, Any]:
         found = sorted(
             i for i, row in self.documents.items()
-            if i > after and text.lower() in f"{i} {row['title']}".lower()
+            if i > after and text.lower() in f"{i} {row['title']} {row['text']}".lower()
         )  # fmt: skip
         following = found[limit - 1] if len(found) > limit else None
         return {"documents": [self.summary(i) for i in found[:limit]], "next": following}

@@ -207,3 +207,15 @@ def test_errors_of_the_program_are_not_hidden(run: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Run, "spans", fail)
     with pytest.raises(ZeroDivisionError):
         realm("spans", "--run", run)
+
+
+def test_documents_without_text_are_named(tmp_path: Path, settings: list[str]) -> None:
+    folder = tmp_path / "documents"
+    for number in range(5):
+        write_text(folder / f"scan-{number}.txt", " \n")
+    for name in ("a", "b"):
+        write_text(folder / f"{name}.txt", "Tavil is a port.")
+    result = realm("corpus", folder, "--run", tmp_path / "run", *settings)
+    assert result.stdout.endswith("2 passages of 7 documents\n")
+    assert "5 have no text" in result.stderr
+    assert result.stderr.endswith(": scan-0.txt, scan-1.txt, scan-2.txt, ...\n")

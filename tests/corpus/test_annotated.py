@@ -10,9 +10,10 @@ import pytest
 from records import example, field, masked, record, varint
 
 from realm.cli.info_commands import show_span_statistics
+from realm.corpus.build import build_corpus
 from realm.corpus.documents import Document, _read_source, read_documents
 from realm.corpus.passages import CorpusSettings, normalise
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.corpus.tfrecords import parse_example, read_records
 from realm.errors import SourceError
 from realm.spans.annotate import annotate

@@ -16,9 +16,9 @@ from realm.corpus.block_records import (
     read_block_records,
     write_block_records,
 )
+from realm.corpus.build import build_corpus
 from realm.corpus.documents import Document
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import build_corpus
 from realm.errors import SourceError
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "released" / "openqa" / "block_records.npy"

@@ -13,10 +13,11 @@ import pytest
 from spelling import many_documents, spelling_tokenizer, write_rows
 
 from realm.artifact import verify
-from realm.corpus import columns, cutting, store
+from realm.corpus import columns, cutting
+from realm.corpus.build import build_corpus
 from realm.corpus.documents import Document
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.errors import ResourceError, SettingError, SourceError
 
 SETTINGS = CorpusSettings(passage_tokens=16, num_workers=1)
@@ -84,7 +85,7 @@ def stop_after(number: int) -> Callable[[int, int], None]:
 def test_a_stopped_build_goes_on_after_its_last_commit(
     tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "COMMIT_SECONDS", -1.0)
+    monkeypatch.setattr("realm.corpus.build.COMMIT_SECONDS", -1.0)
     source = many_documents(tmp_path / "d.jsonl", 256 * 4)
     cut: list[int] = []
     cut_batch = cutting._cut_batch
@@ -119,7 +120,7 @@ def test_a_stopped_build_goes_on_after_its_last_commit(
 def test_other_settings_begin_anew(
     tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "COMMIT_SECONDS", -1.0)
+    monkeypatch.setattr("realm.corpus.build.COMMIT_SECONDS", -1.0)
     source = many_documents(tmp_path / "d.jsonl", 600)
 
     def build(settings: CorpusSettings, stop: Callable[[int, int], None] | None) -> PassageStore:
@@ -141,12 +142,12 @@ def test_other_settings_begin_anew(
 BUILD = """
 import sys
 from pathlib import Path
-from realm.corpus import cutting, store
+from realm.corpus import build, cutting
 from realm.corpus.passages import CorpusSettings
 if __name__ == "__main__":
-    store.COMMIT_SECONDS = 0.0
+    build.COMMIT_SECONDS = 0.0
     source, path, tokenizer = map(Path, sys.argv[1:])
-    store.build_corpus([source], path, tokenizer_file=tokenizer,
+    build.build_corpus([source], path, tokenizer_file=tokenizer,
                        settings=CorpusSettings(passage_tokens=16, num_workers=2),
                        on_progress=lambda *numbers: print(*numbers, flush=True))
 """

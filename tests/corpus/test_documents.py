@@ -219,28 +219,30 @@ def test_hub_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         list(read_documents(["hub:x"]))
     broken = module("datasets", load_dataset=raising(ValueError("offline\nnow")))
     monkeypatch.setitem(sys.modules, "datasets", broken)
-    with pytest.raises(SourceError, match="cannot read hub:x: offline now"):
+    with pytest.raises(SourceError, match=r"cannot read hub:x \(offline now\): check"):
         list(read_documents(["hub:x"]))
     rows = module("datasets", load_dataset=lambda *_, **__: [{"id": 1, "text": ""}])
     monkeypatch.setitem(sys.modules, "datasets", rows)
     with pytest.raises(SourceError, match="row 1: there is no 'title'"):
         list(read_documents(["hub:x"]))
+    for source in ("hub:", "hub::train", "hub:x:", "hub:x:y:train:more"):
+        with pytest.raises(SourceError, match=f"{source} names no data set: write hub:NAME"):
+            list(read_documents([source]))
 
 
-def test_office_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "d.pdf").write_bytes(b"%PDF")
-    converter = types.SimpleNamespace(
-        convert=lambda path: types.SimpleNamespace(text_content=f"# Of {Path(path).name}\nText")
-    )
-    monkeypatch.setitem(
-        sys.modules, "markitdown", module("markitdown", MarkItDown=lambda: converter)
-    )
-    (document,) = read_documents([tmp_path])
-    assert document == Document("d.pdf", "Of d.pdf", "# Of d.pdf\nText")
-
-    converter.convert = raising(ValueError("no\npages"))
-    with pytest.raises(SourceError, match=r"d.pdf cannot be converted: no pages"):
-        list(read_documents([tmp_path]))
-    monkeypatch.setitem(sys.modules, "markitdown", None)
-    with pytest.raises(ResourceError, match=r"realm-lm\[documents\]"):
-        list(read_documents([tmp_path]))
+def test_a_folder_in_the_layout_of_the_hub(tmp_path: Path) -> None:
+    """With the library itself, where the extra is installed."""
+    pytest.importorskip("datasets", reason="the extra `hub` is not installed")
+    (tmp_path / "data").mkdir()
+    for split, rows in (("train", DOCUMENTS), ("validation", DOCUMENTS[:1])):
+        columns = {
+            "id": [d.document_id for d in rows], "url": ["x"] * len(rows),
+            "title": [d.title for d in rows], "text": [d.text for d in rows],
+        }  # fmt: skip
+        pq.write_table(pa.table(columns), tmp_path / "data" / f"{split}-00000-of-00001.parquet")
+    source = f"hub:{tmp_path}"
+    assert list(read_documents([source])) == DOCUMENTS
+    assert list(read_documents([f"{source}:validation"])) == DOCUMENTS[:1]
+    assert list(read_documents([f"{source}:default:train"])) == DOCUMENTS
+    with pytest.raises(SourceError, match=r"Bad split: test.* check its name, its split"):
+        list(read_documents([f"{source}:test"]))

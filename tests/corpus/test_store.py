@@ -8,9 +8,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from realm.artifact import read_manifest, verify
 from realm.corpus import columns
+from realm.corpus.build import build_corpus
 from realm.corpus.documents import Document
 from realm.corpus.passages import CorpusSettings, normalise
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, SourceError
 
 SETTINGS = CorpusSettings(passage_tokens=16, num_workers=1)
@@ -60,6 +61,7 @@ def test_a_store_by_hand(two: PassageStore) -> None:
     assert two.source_span(0, 7, 12) == (10, 15)  # "Cc dd", in the source "Cc\ndd"
     assert two.document("x") == Document("x", "T", "  Aa  bb. Cc\ndd. Ee ff.")
     assert two.document("none").text == " "
+    assert two.ids_without_text() == ["none"]
     with pytest.raises(SourceError, match="no document 'z'"):
         two.document("z")
 

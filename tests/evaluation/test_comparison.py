@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.evaluation.comparison import (
     FixedRanking,
     article_by_question,

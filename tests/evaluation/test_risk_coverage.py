@@ -80,6 +80,13 @@ def test_the_command(tmp_path: Path) -> None:
     assert "$" not in html
 
 
+def test_a_question_with_another_end_of_line(tmp_path: Path) -> None:
+    """Predictions are written as they are: U+2028 ends a line for Python, not in this file."""
+    facts = {**json.loads(line(0.9, 0.0, True)), "question": "Who\u2028and\u0085when?"}
+    (tmp_path / "file").write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_judged(tmp_path / "file") == [Judged(0.9, True)]
+
+
 def test_other_files(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is no file"):
         read_judged(tmp_path / "none")

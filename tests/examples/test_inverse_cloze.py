@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.examples.inverse_cloze import inverse_cloze_pair, rows_for_inverse_cloze
 from realm.examples.packing import Packed, Packer, PackingSettings
 from realm.examples.stream import generator_at

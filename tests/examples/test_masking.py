@@ -8,8 +8,9 @@ from typing import cast
 import numpy as np
 import pytest
 
+from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.examples.masked_query import mask_query, stack_targets
 from realm.examples.masking import Masking, MaskingName, make_masker
 from realm.examples.packing import Packer, PackingSettings

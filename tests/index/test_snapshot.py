@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from realm.artifact import verify
+from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
 from realm.index.approximate import ApproximateIndex
 from realm.index.encode import embed_corpus, embed_null_passage, pack_passage

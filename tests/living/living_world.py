@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from realm.corpus.build import build_corpus
 from realm.corpus.documents import Document
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
 from realm.living import corpus as corpus_module
 from realm.living.corpus import LivingCorpus

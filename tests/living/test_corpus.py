@@ -1,8 +1,10 @@
 """Edits are found at once, exactly as if the corpus had been built anew."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from realm.errors import ArtifactError, ResourceError, SourceError
 from realm.index.snapshot import write_snapshot
 from realm.living import corpus as corpus_module
 from realm.living.corpus import LivingCorpus
+from realm.living.journal import Journal
 from realm.living.state import Edit, UnknownDocument
 from realm.models.checkpoint import Model
 from realm.openqa.answerer import Answerer
@@ -401,6 +404,28 @@ def test_many_documents_are_merged_in_the_background(
 def test_putting_and_removing_nothing_is_no_edit(corpus: LivingCorpus) -> None:
     assert (corpus.put([]), corpus.remove([])) == ([], [])
     assert corpus.version.endswith(":0")
+
+
+def test_what_is_refused_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remember(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remember)
+    journal = Journal(tmp_path / "old", "corpus", 3)
+    opened[0].execute("UPDATE facts SET format_version = 99")
+    journal.close()
+    (tmp_path / "damaged").write_bytes(b"no database " * 1_000)
+    for name, message in (("old", "has format version 99"), ("damaged", "is damaged")):
+        with pytest.raises(ArtifactError, match=message):
+            Journal(tmp_path / name, "corpus", 3)
+    assert len(opened) == 3
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
 
 
 def test_a_damaged_database_is_named(

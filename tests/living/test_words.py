@@ -1,5 +1,6 @@
 """Words find added passages, in places near those that a rebuilt index gives them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,23 @@ from realm.retrieval.lexical import build_lexical_index
 from realm.retrieval.retriever import Retriever
 
 
-def test_words_find_what_was_added_and_nothing_that_is_gone(
-    small_model: Model, tmp_path: Path, tokenizer_file: Path
-) -> None:
+@pytest.fixture(params=["exact", "approximate"])
+def corpus(
+    small_model: Model, tmp_path: Path, tokenizer_file: Path, request: pytest.FixtureRequest
+) -> Iterator[LivingCorpus]:
+    """A living corpus that is searched by words as well, beside either index."""
     base = make_base(tmp_path, BASE, tokenizer_file)
     lexical = build_lexical_index(base, tmp_path / "lexical")
     snapshot = write_snapshot(tmp_path / "snapshot", small_model, base, checkpoint="a", step=0)
-    answerer = make_answerer(small_model, base, snapshot, lexical)
+    answerer = make_answerer(small_model, base, snapshot, lexical, kind=request.param)
     corpus = LivingCorpus(tmp_path / "living", base, lambda: answerer)
+    yield corpus
+    corpus.close()
+
+
+def test_words_find_what_was_added_and_nothing_that_is_gone(
+    corpus: LivingCorpus, tmp_path: Path, tokenizer_file: Path
+) -> None:
     early = corpus.view()
     documents = edited(corpus)
     rebuilt_base = make_base(tmp_path / "rebuilt", documents, tokenizer_file)
@@ -44,18 +54,10 @@ def test_words_find_what_was_added_and_nothing_that_is_gone(
     corpus.put([ZEBRA])
     rows, _ = early.answerer.retriever.lexical.search(["zebra"], 3)  # type: ignore[attr-defined]
     assert (rows == -1).all()
-    corpus.close()
 
 
-def test_the_formula_is_that_of_the_base(
-    small_model: Model, tmp_path: Path, tokenizer_file: Path
-) -> None:
+def test_the_formula_is_that_of_the_base(corpus: LivingCorpus) -> None:
     """A copy of a passage of the base scores as that passage does."""
-    base = make_base(tmp_path, BASE, tokenizer_file)
-    lexical = build_lexical_index(base, tmp_path / "lexical")
-    snapshot = write_snapshot(tmp_path / "snapshot", small_model, base, checkpoint="a", step=0)
-    answerer = make_answerer(small_model, base, snapshot, lexical, kind="approximate")
-    corpus = LivingCorpus(tmp_path / "living", base, lambda: answerer)
     copied = corpus.document("article-3")
     corpus.put([type(copied)("copy", copied.title, copied.text)])
     view = corpus.view().answerer
@@ -70,11 +72,9 @@ def test_the_formula_is_that_of_the_base(
     for _, start in copies:
         expected = score_by_place["article-3", start]
         assert score_by_place["copy", start] == pytest.approx(expected, rel=1e-5)
-    # All of this with an approximate index as well: removed never, added always.
     corpus.remove(["article-3"])
     found = corpus.view().answerer
     rows = found.retrieve(["harbour Tavil"], 60)
     names = {found.store.passage(row).document_id for row in rows[rows >= 0].tolist()}
     assert "copy" in names
     assert "article-3" not in names
-    corpus.close()

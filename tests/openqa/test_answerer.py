@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
 from realm.index.snapshot import IndexSettings, write_snapshot
 from realm.models.checkpoint import Model, save_checkpoint

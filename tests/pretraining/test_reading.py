@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from realm.artifact import is_finished
+from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.examples.masking import SalientSpanMasker
 from realm.examples.wordpieces import occurrences

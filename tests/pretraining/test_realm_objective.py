@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.examples.held_out import split_rows
 from realm.examples.masked_query import MaskedQuery, mask_query, stack_targets
 from realm.examples.masking import Masking, SalientSpanMasker

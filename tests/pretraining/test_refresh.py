@@ -199,7 +199,7 @@ def test_the_process_ends_with_its_trainer(world: World, monkeypatch: pytest.Mon
     world.save(4)
     parents = iter([1000, 1000, 1])
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
-    monkeypatch.setattr("realm.index.encode._BLOCK", 4)
+    monkeypatch.setattr("realm.index.encode.BLOCK", 4)
     with pytest.raises(SystemExit, match="the trainer is gone"):
         follow(world.task(), trainer=1000)
     assert list((world.folder / "snapshots").iterdir()) == []

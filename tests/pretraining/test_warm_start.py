@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from launcher import launch
+from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
 from realm.metric_log import read_metrics

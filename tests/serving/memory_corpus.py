@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from realm.corpus.build import build_corpus
 from realm.corpus.documents import Document, read_documents
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import build_corpus
 from realm.errors import SourceError
 from realm.evaluation.fill_mask import MaskFiller
 from realm.examples.packing import PackingSettings
@@ -118,7 +118,7 @@ class MemoryCorpus:
         found = [
             i
             for i, document in sorted(self._documents.items())
-            if i > after and (text in document.title or text in i)
+            if i > after and text.lower() in f"{i} {document.title} {document.text}".lower()
         ]
         return [self.summary(i) for i in found[:limit]]
 

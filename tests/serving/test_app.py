@@ -178,8 +178,9 @@ def test_listing_page_by_page(client: TestClient, corpus: MemoryCorpus) -> None:
         seen += [document["id"] for document in page["documents"]]
         after = page["next"]
     assert seen == sorted(f"article-{n}" for n in range(12))
-    found = client.get("/v1/documents", params={"text": "Bridge"}).json()
-    assert [document["title"] for document in found["documents"]] == ["Lomvar Bridge"]
+    found = client.get("/v1/documents", params={"text": "BRIDGE"}).json()
+    titles = [document["title"] for document in found["documents"]]
+    assert titles == ["Ida Renquist", "Lomvar Bridge", "Queen Maritha", "Sorna"]
     assert found["next"] is None
 
 

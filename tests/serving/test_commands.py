@@ -5,13 +5,13 @@ import builtins
 import json
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp.client import Client
-from small_run import FixedCorpus, make_run, provide_corpus
+from small_run import make_run
 from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
@@ -21,6 +21,7 @@ from realm.serving.agent_tools import agent_tools
 from realm.serving.app import create_app
 from realm.serving.gate import Access
 from realm.serving.opening import describe, open_corpus
+from realm.serving.ports import Corpus
 from realm.serving.results import versions_of
 from realm.serving.service import Service, service_settings
 from realm.serving.suggestions import example_gaps
@@ -38,8 +39,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, corpus_source: Path, trunk_fol
 
 
 @pytest.fixture
-def corpus(run: Run) -> FixedCorpus:
-    return FixedCorpus.open(run)
+def corpus(run: Run) -> Iterator[Corpus]:
+    corpus = open_corpus(run)
+    yield corpus
+    corpus.close()
 
 
 def realm(*arguments: str | Path) -> Result:
@@ -52,7 +55,7 @@ def error_of(result: Result) -> str:
     return line
 
 
-def test_the_command_line_prints_what_http_answers(run: Run, corpus: Any) -> None:
+def test_the_command_line_prints_what_http_answers(run: Run, corpus: Corpus) -> None:
     service = Service(corpus, describe(run, corpus), service_settings([]))
     client = TestClient(create_app(service, Access()), base_url="http://localhost")
     response = client.post("/v1/answer", json={"question": QUESTION})
@@ -62,7 +65,7 @@ def test_the_command_line_prints_what_http_answers(run: Run, corpus: Any) -> Non
     assert len(response.json()["answers"]) == 5
 
 
-def test_agents_get_the_same(run: Run, corpus: Any) -> None:
+def test_agents_get_the_same(run: Run, corpus: Corpus) -> None:
     server = agent_tools("small", corpus, versions_of(run))
 
     async def call() -> list[Any]:
@@ -90,7 +93,7 @@ def test_agents_get_the_same(run: Run, corpus: Any) -> None:
     assert blank.is_error
 
 
-def test_an_agent_learns_what_the_run_lacks(corpus: Any, run: Run) -> None:
+def test_an_agent_learns_what_the_run_lacks(corpus: Corpus, run: Run) -> None:
     server = agent_tools("small", corpus, versions_of(run), missing_answers="no reader: train one")
 
     async def call() -> Any:
@@ -107,8 +110,9 @@ def test_a_run_that_was_not_fine_tuned(
 ) -> None:
     run = make_run(tmp_path / "run", corpus_source, trunk_folder, names=("pretrain",))
     (tmp_path / "questions.jsonl").unlink()  # and it moved to a machine without its questions
-    corpus: Any = FixedCorpus.open(run)
+    corpus = open_corpus(run)
     served = describe(run, corpus)
+    corpus.close()
     assert list(served.missing) == ["answer"]
     assert "`realm finetune --run" in served.missing["answer"]
     assert served.examples[:2] == ("What is Ida Renquist?", "What is Lomvar Bridge?")
@@ -190,13 +194,6 @@ def test_asking_needs_none_of_the_extras(run: Run, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     assert realm("ask", QUESTION, "--run", run.path, "--json").exit_code == 0
-
-
-def test_the_corpus_that_is_opened(run: Run) -> None:
-    provide_corpus()
-    corpus = open_corpus(run)
-    assert corpus.num_documents == 12
-    corpus.close()
 
 
 # -- tokens -------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from realm.artifact import read_manifest, verify
+from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
-from realm.corpus.store import PassageStore, build_corpus
+from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
 from realm.spans.annotate import SPAN, SpanStore, annotate, keep_longest
 from realm.spans.entities import Span

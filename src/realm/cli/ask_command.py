@@ -16,7 +16,6 @@ from realm.cli.terminal import results
 
 if TYPE_CHECKING:
     from realm.openqa.answerer import Answer, Answered
-    from realm.serving.ports import View
 
 _FOR_PEOPLE, _FOR_PROGRAMS = 3, 5  # answers
 _MARKS = "»", "«"  # around an answer where no colour can show it
@@ -48,19 +47,19 @@ def ask(
     (`realm evaluate`) are those of the corpus that the run was trained with.
     """
     from realm.living.corpus import LivingCorpus
+    from realm.living.view import View
     from realm.scoring import check_model
-    from realm.serving.results import Asked, PlainView, answer_results, versions_of
+    from realm.serving.results import Asked, answer_results, versions_of
 
     opened = open_existing(run, assignments)
     name = check_model(opened, model)
     opened.require_answering(name)
     versions = versions_of(opened, name)
-    view: View
     if LivingCorpus.exists(opened):
         view = LivingCorpus.open(opened, name).view()
     else:
         answerer = opened.answerer(name)
-        view = PlainView(f"{answerer.store.fingerprint}:0", answerer)
+        view = View(f"{answerer.store.fingerprint}:0", answerer)
     for text in [question] if question else _asked():
         if as_json:
             (result,) = answer_results(view, versions, [Asked(text, top_k or _FOR_PROGRAMS)])

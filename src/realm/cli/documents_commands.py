@@ -57,7 +57,8 @@ def remove(
 def list_documents(
     run: RunOption,
     text: Annotated[
-        str, typer.Option(metavar="WORDS", help="Only those that hold these words as they stand.")
+        str,
+        typer.Option(metavar="WORDS", help="Only those whose id, title or text holds these words."),
     ] = "",
     after: Annotated[
         str, typer.Option(metavar="ID", help="Go on after this one.", show_default=False)

@@ -18,8 +18,10 @@ from realm.errors import SettingError
 from realm.evaluation.report import duration, write_report
 
 if TYPE_CHECKING:
+    from realm.corpus.store import PassageStore
     from realm.stages import Run
 
+_MOST_NAMED = 3  # documents
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -66,6 +68,8 @@ def make_all_stages(run: "Run") -> None:
             say("no train_questions: the run ends before fine-tuning (`realm finetune FILE...`)")
             return
         make()
+        if name == "corpus":
+            _say_which_have_no_text(run.corpus())
         if name == "pretrain":
             _say_what_was_left_out(run.path)
 
@@ -85,6 +89,7 @@ def corpus(
     changes = {"sources": absolute(sources)} if sources else {}
     store = open_run(run, recipe, assignments, **changes).corpus()
     typer.echo(f"{run}/corpus: {len(store):,} passages of {store.num_documents:,} documents")
+    _say_which_have_no_text(store)
 
 
 def trunk(run: RunOption, recipe: RecipeOption = "", assignments: SetOption = None) -> None:
@@ -159,6 +164,12 @@ def finetune(
     if opened.taken("finetune") is not None:
         say(f"the fine-tuned model of {run} was taken from another run: nothing is trained")
     typer.echo(opened.finetune())
+
+
+def _say_which_have_no_text(store: "PassageStore") -> None:
+    if ids := store.ids_without_text():
+        named = ", ".join(ids[:_MOST_NAMED]) + (", ..." if len(ids) > _MOST_NAMED else "")
+        say(f"{len(ids):,} have no text (a scan has none before it is recognised): {named}")
 
 
 def _say_what_was_left_out(run: Path) -> None:

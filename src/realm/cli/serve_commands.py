@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from realm.serving.service import ServiceSettings
     from realm.stages import Run
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SECTION = "service."
 _ACCESS = "Access"
 
@@ -101,7 +100,7 @@ def _access(host: str, token_file: Path | None, *, is_open: bool) -> "tuple[Acce
     from realm.serving.tokens import read_tokens
 
     tokens = read_tokens(token_file, say) if token_file else None
-    is_local = host in _LOOPBACK
+    is_local = host in LOOPBACK
     if tokens is None and not is_local:
         say(f"everyone who can reach {host} may read the corpus: give --token-file to change that")
     can_edit = tokens.can_edit if tokens else is_local or is_open

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import zstandard
 
-from realm.corpus import annotated, block_records, files, tables, wikipedia, wikitext
+from realm.corpus import annotated, block_records, files, office, tables, wikipedia, wikitext
 from realm.errors import SourceError
 
 HUB = "hub:"
@@ -28,7 +28,7 @@ _FILE_READERS = {
     ".markdown": files.read_markdown,
     ".html": files.read_html,
     ".htm": files.read_html,
-    **dict.fromkeys(files.OFFICE_SUFFIXES, files.read_office),
+    **dict.fromkeys(office.OFFICE_SUFFIXES, office.read_office),
 }
 _STREAM_SUFFIXES = (".jsonl", ".csv", ".tsv", ".xml")
 _COMPRESSIONS = ("", ".gz", ".bz2", ".zst")
@@ -106,7 +106,7 @@ def fingerprint_sources(sources: Sequence[str | Path]) -> dict[str, str]:
             checksum.update(name.encode())
         else:
             name = Path(source).resolve().name
-            for document_id, file in _files(Path(source)):
+            for document_id, file in source_files(Path(source)):
                 checksum.update(document_id.encode("utf-8", "surrogateescape"))
                 checksum.update(_checksum(file))
         fingerprints[f"source {number}: {name}"] = checksum.hexdigest()
@@ -126,7 +126,7 @@ def _read_source(source: str | Path) -> Iterator[tuple[Page, str]]:
     if str(source).startswith(HUB):
         yield from _named((_document(*row) for row in tables.read_hub(str(source))), None)
         return
-    for document_id, path in _files(Path(source)):
+    for document_id, path in source_files(Path(source)):
         try:
             yield from _named(_read_file(path, document_id), _counted_from(path, document_id))
         except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
@@ -169,8 +169,12 @@ def _read_block_records(path: Path) -> Iterator[Document]:
         yield _document(f"{path.name}:{number}", "", text)
 
 
-def _files(path: Path) -> list[tuple[str, Path]]:
-    """The readable files at a path, each with its id as a document."""
+def source_files(path: Path) -> list[tuple[str, Path]]:
+    """The files at a path that are read, each with its id as a document, in their order.
+
+    Raises:
+        SourceError: there is nothing there, or nothing of a known kind.
+    """
     if path.is_file():
         if _suffixes(path)[0] not in KNOWN_SUFFIXES and not _is_block_records(path):
             known = " ".join(KNOWN_SUFFIXES)

@@ -1,21 +1,17 @@
-"""How does one file become the title and the text of one document?
+"""How does one text file become the title and the text of one document?
 
 The text of Markdown and plain text is the file's text as it stands, so that offsets count in
-the user's own file. HTML gives its visible text; PDF and office files what markitdown finds.
+the user's own file. HTML gives its visible text.
 """
 
-import importlib
 import re
 from pathlib import Path
-from typing import Any
 
 from bs4 import BeautifulSoup
 from bs4.dammit import EncodingDetector
 from bs4.element import NavigableString
 
-from realm.errors import ResourceError, SourceError
-
-OFFICE_SUFFIXES = (".pdf", ".docx", ".pptx", ".xlsx")
+from realm.errors import SourceError
 
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 _HIDDEN_TAGS = [
@@ -37,7 +33,7 @@ def read_text(path: Path) -> tuple[str, str]:
 def read_markdown(path: Path) -> tuple[str, str]:
     """Title and text of a Markdown file; its first heading is the title."""
     text = _decode(path.read_bytes(), path)
-    return _first_heading(text) or path.stem, text
+    return first_heading(text) or path.stem, text
 
 
 def read_html(path: Path) -> tuple[str, str]:
@@ -51,27 +47,8 @@ def read_html(path: Path) -> tuple[str, str]:
     return title or path.stem, _visible_text(page)
 
 
-def read_office(path: Path) -> tuple[str, str]:
-    """Title and text of a PDF or office file, as Markdown.
-
-    Raises:
-        ResourceError: the package markitdown is not installed.
-        SourceError: the file cannot be converted.
-    """
-    try:
-        markitdown: Any = importlib.import_module("markitdown")
-    except ImportError as error:
-        message = f"{path} needs the package markitdown: pip install 'realm-lm[documents]'"
-        raise ResourceError(message) from error
-    try:
-        text = str(markitdown.MarkItDown().convert(str(path)).text_content)
-    except Exception as error:  # each converter raises errors of its own package
-        reason = " ".join(str(error).split())[:200]
-        raise SourceError(f"{path} cannot be converted: {reason}: repair or remove it") from error
-    return _first_heading(text) or path.stem, text
-
-
-def _first_heading(text: str) -> str:
+def first_heading(text: str) -> str:
+    """The words of the first heading in Markdown; empty where there is none."""
     heading = _HEADING.search(text)
     return heading.group(1).strip() if heading else ""
 

@@ -16,6 +16,7 @@ from realm.errors import ResourceError, SourceError
 
 KEYS = ("id", "title", "text")
 PARQUET_ROWS = 256  # read at once
+_MOST_PARTS = 2  # behind the name of a data set
 
 Row = tuple[str, str, str]
 
@@ -72,14 +73,19 @@ def read_hub(source: str) -> Iterator[Row]:
 
     Raises:
         ResourceError: the package `datasets` is not installed.
-        SourceError: the hub does not have it, or cannot be reached.
+        SourceError: it is not named so; or the hub does not have it, or cannot be reached.
     """
+    name, *rest = source.removeprefix("hub:").split(":")
+    if not name or not all(rest) or len(rest) > _MOST_PARTS:
+        raise SourceError(
+            f"{source} names no data set: write hub:NAME, hub:NAME:SPLIT or "
+            "hub:NAME:CONFIGURATION:SPLIT"
+        )
     try:
         datasets = importlib.import_module("datasets")
     except ImportError as error:
         message = f"{source} needs the package datasets: pip install 'realm-lm[hub]'"
         raise ResourceError(message) from error
-    name, *rest = source.removeprefix("hub:").split(":")
     configuration = rest[0] if len(rest) > 1 else None
     split = rest[-1] if rest else "train"
     try:
@@ -91,7 +97,10 @@ def read_hub(source: str) -> Iterator[Row]:
     except SourceError:
         raise
     except Exception as error:  # the library raises errors of many packages
-        raise SourceError(f"cannot read {source}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise SourceError(
+            f"cannot read {source} ({reason}): check its name, its split and the connection"
+        ) from error
 
 
 def _row(value: Mapping[str, Any], place: str) -> Row:

@@ -72,16 +72,20 @@ def ticks(low: float, high: float) -> list[float]:
 
 @dataclass(frozen=True)
 class _Frame:
+    """The values at the edges of the axes."""
+
     x_low: float
     x_high: float
     y_low: float
     y_high: float
 
     def x(self, value: float) -> float:
+        """Where a value stands from the left, in units of the picture."""
         share = (value - self.x_low) / (self.x_high - self.x_low)
         return round(_LEFT + share * (_WIDTH - _LEFT - _RIGHT), 1)
 
     def y(self, value: float) -> float:
+        """Where a value stands from the top."""
         share = (value - self.y_low) / (self.y_high - self.y_low)
         return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
 

@@ -21,10 +21,10 @@ from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.examples.masked_query import MaskedQuery
 from realm.index.exact import Index
+from realm.machine import default_device
 from realm.models.checkpoint import Model, load_model
 from realm.models.embedder import evaluating
 from realm.models.marginal import NULL, marginal_log_likelihood, retrieval_utility
-from realm.models.precision import default_device
 from realm.models.reader import masked_predictions
 from realm.pretraining.objective import (
     RealmSettings,

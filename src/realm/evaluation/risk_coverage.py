@@ -100,7 +100,8 @@ def read_judged(file: Path) -> list[Judged]:
     """
     judged = []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a question may hold other characters that end lines for Python.
+        lines = file.read_text(encoding="utf-8").split("\n")
         for line in filter(str.strip, lines):
             facts = json.loads(line)
             answers = facts["answers"]

@@ -19,7 +19,7 @@ from realm.examples.packing import Packed, Packer
 from realm.models.checkpoint import Model
 from realm.models.embedder import Tower, embed, evaluating, pool
 
-_BLOCK = 2048  # passages sorted by length together
+BLOCK = 2048  # passages sorted by length together
 _PIECE = 1 << 20  # bytes of zeros written at a time
 _NOTHING = np.empty(0, dtype=np.int64)
 
@@ -48,8 +48,8 @@ def embed_corpus(model: Model, store: PassageStore) -> Iterator[Float[Tensor, "b
 def pool_corpus(model: Model, store: PassageStore) -> Iterator[Float[Tensor, "block hidden"]]:
     """The trunk's vector of every passage, block by block, in the order of the corpus."""
     with evaluating(model.embedder):
-        for begin in range(0, len(store), _BLOCK):
-            rows = range(begin, min(begin + _BLOCK, len(store)))
+        for begin in range(0, len(store), BLOCK):
+            rows = range(begin, min(begin + BLOCK, len(store)))
             packed = [pack_passage(store, model.packer, row) for row in rows]
             yield pool(model.embedder.passage_tower, packed, model.packer)
 

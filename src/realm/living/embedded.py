@@ -8,7 +8,6 @@ another one by now, the added passages are embedded again, and vector spaces are
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -42,10 +41,12 @@ class Embedded:
         self.answerer = base
         self._folder, self._require_embedder, self._progress = folder, require_embedder, progress
         base.model.modules().eval()  # for good: threads share it
-        self._retriever = cast("Retriever", base.retriever)
-        self._index = cast("ExactIndex | ApproximateIndex", self._retriever.index)
-        lexical = cast("LexicalIndex | None", self._retriever.lexical)
-        self._words = AddedWords(lexical, base.store) if lexical else None
+        retriever = base.retriever
+        assert isinstance(retriever, Retriever), "a view is made of its parts"
+        assert isinstance(retriever.index, ExactIndex | ApproximateIndex)
+        assert isinstance(retriever.lexical, LexicalIndex | None)
+        self._retriever, self._index = retriever, retriever.index
+        self._words = AddedWords(retriever.lexical, base.store) if retriever.lexical else None
         self._dtype = base.snapshot.embeddings.dtype
         self._recent: dict[int, Tensor] = {}
         self._segment = "", torch.empty(0, 0)

@@ -91,20 +91,17 @@ class Journal:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResourceError(f"cannot write at {file.parent} ({error}): mend this") from error
+        self._version = -1
         with self._plainly():
             self._connection = sqlite3.connect(
                 file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-        with self.transaction():
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                self._connection.execute(statement)
-            if not self._connection.execute("SELECT 1 FROM facts").fetchone():
-                begin = (FORMAT_VERSION, corpus, 0, num_passages, "")
-                self._connection.execute("INSERT INTO facts VALUES (?, ?, ?, ?, ?)", begin)
-        self._check(corpus)
-        self._version = -1
+        try:
+            self._begin(corpus, num_passages)
+            self._check(corpus)
+        except BaseException:
+            self.close()
+            raise
 
     def has_changed(self) -> bool:
         """Whether another process wrote since the last call; true at the first one."""
@@ -203,6 +200,17 @@ class Journal:
         """Let go of the file; nothing is waiting to be written."""
         self._connection.close()
 
+    def _begin(self, corpus: str, num_passages: int) -> None:
+        with self._plainly():
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+        with self.transaction():
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                self._connection.execute(statement)
+            if not self._connection.execute("SELECT 1 FROM facts").fetchone():
+                facts = (FORMAT_VERSION, corpus, 0, num_passages, "")
+                self._connection.execute("INSERT INTO facts VALUES (?, ?, ?, ?, ?)", facts)
+
     def _check(self, corpus: str) -> None:
         with self._plainly():
             version = self._connection.execute("SELECT format_version FROM facts").fetchone()[0]
@@ -212,7 +220,6 @@ class Journal:
                 "use the program that wrote it"
             )
         if self.facts().corpus != corpus:
-            self.close()
             raise ArtifactError(
                 f"{self.file} holds edits of another corpus than the run has now: put that corpus "
                 f"back, or move {self.file.parent} away and add the documents again"

@@ -1,5 +1,6 @@
 """Which documents are there, page by page in the order of their ids?"""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -84,14 +85,7 @@ class Listing:
         return DocumentSummary(document_id, title, len(passage_rows(self._base, [row])), "base")
 
     def _place_after(self, rows: NDArray[np.int64], after: str) -> int:
-        first, last = 0, len(rows)
-        while first < last:
-            middle = (first + last) // 2
-            if self._ids[int(rows[middle])].as_py() <= after:
-                first = middle + 1
-            else:
-                last = middle
-        return first
+        return bisect_right(rows, after, key=lambda row: self._ids[int(row)].as_py())
 
     @cached_property
     def _ids(self) -> Any:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from realm.artifact import create_artifact, is_finished, remove_artifact
+from realm.corpus.build import counts_of
 from realm.corpus.columns import Batch, CorpusWriter, make_batch
-from realm.corpus.store import KIND, TOKENIZER, PassageStore, count
+from realm.corpus.store import KIND, TOKENIZER, PassageStore
 from realm.index.snapshot import Snapshot, keep_embeddings, write_snapshot
 from realm.living.documents import cut_of
 from realm.models.checkpoint import Model
@@ -59,7 +60,7 @@ def write_segment(path: Path, documents: Sequence[Placed], base: PassageStore) -
                 writer.append(_batch(few, writer.num_passages))
             writer.finish(staging.path)
             shutil.copyfile(base.path / TOKENIZER, staging.path / TOKENIZER)
-            staging.counts = count(staging.path)
+            staging.counts = counts_of(staging.path)
     return open_segment(path)
 
 
@@ -101,9 +102,9 @@ def _batch(documents: Sequence[Placed], num_before: int) -> Batch:
     cuts = [cut_of(placed.store, placed.document_row) for placed in documents]
     batch = make_batch([p.store.document_at(p.document_row) for p in documents], cuts)
     ids = [
-        torch.arange(placed.first_passage_id, placed.first_passage_id + len(cut.passages))
+        placed.first_passage_id + np.arange(len(cut.passages))
         for placed, cut in zip(documents, cuts, strict=True)
     ]
     # The writer numbers passages as they come, so it is told how far each id is from that.
-    numbers = {**batch.numbers, "passage_ids": torch.cat(ids).numpy() - num_before}
+    numbers = {**batch.numbers, "passage_ids": np.concatenate(ids) - num_before}
     return Batch(batch.documents, batch.texts, numbers)

@@ -19,7 +19,6 @@ from realm import machine
 from realm.config import Settings
 from realm.errors import SettingError
 from realm.machine import ATTENTIONS, DTYPES, Shape, Use
-from realm.machine import default_device as default_device
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Attention = Literal["auto", "eager", "sdpa"]
@@ -56,8 +55,12 @@ class Compute:
 
 
 def shape_of(trunk: nn.Module) -> Shape:
-    """What the cost of a trunk's layers depends on; unusual names are guessed as in BERT."""
-    config: Any = trunk.config
+    """What the cost of a trunk's layers depends on."""
+    return shape_of_config(trunk.config)
+
+
+def shape_of_config(config: Any) -> Shape:
+    """The same, told by a configuration alone; what it does not name is guessed as in BERT."""
     width = int(config.hidden_size)
     heads = int(getattr(config, "num_attention_heads", max(1, width // 64)))
     return Shape(width, heads, int(getattr(config, "intermediate_size", 4 * width)))

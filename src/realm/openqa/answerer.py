@@ -7,7 +7,7 @@ stand in several, ranked by probability, each with the passage that supports it 
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,7 +33,7 @@ from realm.openqa.objective import (
 from realm.openqa.pointing import PointedSpan, likeliest_spans
 from realm.retrieval.retriever import Ranker
 
-_QUESTIONS_AT_ONCE = 16
+QUESTIONS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,7 @@ class Answered:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, in the form that programs are promised."""
-        answers = []
-        for answer in self.answers:
-            passage = vars_of(answer.passage)
-            answers.append({**vars_of(answer), "passage": passage})
+        answers = [asdict(answer) for answer in self.answers]
         return {
             "question": self.question,
             "answers": answers,
@@ -143,8 +140,8 @@ class Answerer:
 
     def _read(self, questions: Sequence[str]) -> Iterator[tuple[str, int, Reading]]:
         """Every question, with its place in the batch that it was read in."""
-        for begin in range(0, len(questions), _QUESTIONS_AT_ONCE):
-            batch = questions[begin : begin + _QUESTIONS_AT_ONCE]
+        for begin in range(0, len(questions), QUESTIONS_AT_ONCE):
+            batch = questions[begin : begin + QUESTIONS_AT_ONCE]
             reading = self._read_batch(batch)
             yield from ((question, number, reading) for number, question in enumerate(batch))
 
@@ -205,8 +202,3 @@ def open_answerer(
     model = load_model(checkpoint)
     model.compute_with(model.choose_compute(compute or ComputeSettings(), "forward"))
     return Answerer(model, store, snapshot, retriever, settings)
-
-
-def vars_of(record: Any) -> dict[str, Any]:
-    """The fields of a frozen record, one level deep."""
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}

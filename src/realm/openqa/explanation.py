@@ -5,11 +5,12 @@ likelihood p(y|z,x) of the first answer, given that passage alone.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from realm.corpus.store import PassageStore
+from realm.openqa.labels import AnswerRule
 from realm.openqa.objective import Reading
 from realm.openqa.pointing import PointedSpan, answer_key, likeliest_spans
 from realm.retrieval.candidates import NULL_ROW
@@ -42,7 +43,7 @@ def explain(
     reading: Reading,
     number: int,
     answer: str,
-    answers: Literal["summed", "single_span"],
+    answers: AnswerRule,
 ) -> tuple[ReadCandidate, ...]:
     """The candidates of one question of a batch, best first, the null passage last.
 
@@ -72,7 +73,7 @@ def _candidate(
     row: int,
     belief: float,
     spans: list[PointedSpan],
-    answers: Literal["summed", "single_span"],
+    answers: AnswerRule,
 ) -> ReadCandidate:
     passage = store.passage(row)
     counted = spans[:1] if answers == "single_span" else spans

@@ -10,6 +10,7 @@ import string
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from realm.corpus.store import PassageStore
 from realm.examples.answer_pattern import compile_pattern
 from realm.examples.question import Question
 from realm.examples.wordpieces import occurrences
+
+AnswerRule = Literal["summed", "single_span"]
+"""How spans become answers: summed over all places where the same words stand, without those that
+begin or end inside a word; or each span for itself, as in the released code."""
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -31,6 +31,7 @@ from realm.models.embedder import embed
 from realm.models.marginal import positive_log_likelihood
 from realm.models.reader import read, span_scores
 from realm.openqa.labels import (
+    AnswerRule,
     answer_token_spans,
     answer_wordpiece_spans,
     holds_answer,
@@ -78,9 +79,8 @@ class OpenQaSettings(Settings):
     products grow as they learn; embeddings of fixed length need more, since theirs cannot. 0 lets
     the reader alone decide, as beside BM25."""
     token_budget: int = 4096
-    answers: Literal["summed", "single_span"] = "summed"
-    """How spans become answers: summed over all places where the same words stand, without those
-    that begin or end inside a word; or each span for itself, as in the released code."""
+    answers: AnswerRule = "summed"
+    """How spans become answers."""
 
 
 @dataclass(frozen=True)

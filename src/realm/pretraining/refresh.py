@@ -258,11 +258,13 @@ def follow(task: RefreshTask, trainer: int) -> None:
     """Refresh again and again, as long as the process lives that started this one."""
 
     def stop_if_alone() -> None:
+        """End this process, with a line that says why, once the trainer is gone."""
         if os.getppid() != trainer:
             sys.exit("refresh: the trainer is gone, nobody needs a snapshot")
 
     @contextmanager
     def progress(title: str, total: int | None) -> Iterator[Advance]:
+        """Shows nothing; looks after each block whether anybody waits for it."""
         yield lambda done, note: stop_if_alone()
 
     torch.set_num_threads(task.num_threads)

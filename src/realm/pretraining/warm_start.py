@@ -35,7 +35,7 @@ from realm.training.distributed import join_group
 
 _SHARPNESS = 2.0
 """Rankings are compared at twice the scale of the scores: what comes first matters most."""
-_SENTENCES = 16384
+TEACHER_SENTENCES = 16384
 """The trunk reads so many sentences once, from which the teacher's queries are drawn; and so many
 passages say in which directions the corpus lies."""
 
@@ -138,14 +138,14 @@ class InverseClozeObjective:
         assert self._vectors is not None
         vectors = self._vectors.vectors
         draw = np.random.default_rng((self._seed, 52))
-        sample = vectors[_sample(draw, len(vectors), _SENTENCES)]
+        sample = vectors[_sample(draw, len(vectors), TEACHER_SENTENCES)]
         return half_whitening(sample.float()).to(self._sentences.device)
 
     @cached_property
     def _sentences(self) -> Float[Tensor, "sentences hidden"]:
         """The trunk's vectors of sentences from all over the corpus, the same after a resume."""
         order = np.random.default_rng((self._seed, 51)).permutation(self._rows)
-        count = min(_SENTENCES, 4 * len(order))
+        count = min(TEACHER_SENTENCES, 4 * len(order))
         packed = []
         for number in range(count):
             row = int(order[number % len(order)])

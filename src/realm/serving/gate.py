@@ -157,6 +157,7 @@ class _Response:
         self._send, self.status = send, 0
 
     async def send(self, message: Message) -> None:
+        """Pass a message of the application on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)

@@ -6,8 +6,8 @@ from realm.artifact import MANIFEST, is_finished, read_manifest
 from realm.errors import ArtifactError
 from realm.evaluation.fill_mask import MaskFiller
 from realm.living.corpus import LivingCorpus
+from realm.machine import default_device
 from realm.models.checkpoint import Model, load_model
-from realm.models.precision import default_device
 from realm.run_folder import IMPORT
 from realm.serving.ports import Corpus, View
 from realm.serving.results import versions_of

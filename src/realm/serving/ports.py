@@ -88,7 +88,7 @@ class Corpus(Protocol):
     def list(
         self, *, text: str = "", after: str = "", limit: int = 50
     ) -> "Sequence[DocumentSummary]":
-        """Documents with `text` in their title or id, in the order of ids, those after `after`."""
+        """Documents with `text` in id, title or text, in the order of ids: those after `after`."""
 
     def view(self) -> View:
         """The corpus as it is now."""

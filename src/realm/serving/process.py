@@ -96,6 +96,7 @@ class _DrainingServer(uvicorn.Server):
         self._drain_seconds, self._drained_by = drain_seconds, 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
         await super().startup(sockets)
         self._on_ready()
 
@@ -107,6 +108,7 @@ class _DrainingServer(uvicorn.Server):
         self._drained_by = time.monotonic() + self._drain_seconds
 
     async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to stop, once draining is over or takes too long."""
         if self._service.is_draining:
             is_late = time.monotonic() >= self._drained_by
             self.should_exit |= is_late or self._service.num_running == 0
@@ -117,6 +119,7 @@ class _JsonLines(logging.Formatter):
     """A record as a line of JSON; `facts` of a record are its keys."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Times are UTC, in milliseconds."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {"time": when, "level": record.levelname.lower(), "message": record.getMessage()}
         line |= getattr(record, "facts", {})

@@ -26,14 +26,6 @@ class Versions:
 
 
 @dataclass(frozen=True)
-class PlainView:
-    """A corpus that nobody edits."""
-
-    version: str
-    answerer: Answerer
-
-
-@dataclass(frozen=True)
 class Asked:
     """One question; below `min_probability` its first answer is not worth giving."""
 

@@ -157,7 +157,7 @@ class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: Annotated[str, Field(max_length=MAX_TITLE_CHARACTERS), Clean] = Field(
-        default="", description="Words that the title or the id holds."
+        default="", description="Words that the id, the title or the text holds, in whichever case."
     )
     after: Annotated[str, Field(max_length=MAX_ID_CHARACTERS), Clean, Reachable] = Field(
         default="", description="The `next` of the page before."

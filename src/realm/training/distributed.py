@@ -66,8 +66,11 @@ class ProcessGroup:
 
 
 class _Gather(torch.autograd.Function):
+    """The rows [rows, dim] of all processes, in the order of their ranks; each has as many."""
+
     @staticmethod
     def forward(context: Any, rows: Tensor, rank: int, size: int) -> Tensor:
+        """From a process's own rows to those of all [size * rows, dim]."""
         context.own = slice(rank * len(rows), (rank + 1) * len(rows))
         parts = [torch.empty_like(rows) for _ in range(size)]
         torch.distributed.all_gather(parts, rows.contiguous())
@@ -75,6 +78,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """What the losses of all processes say of the own rows, summed."""
         # A copy: what autograd hands out may be shared.
         total = gradients[0].clone()
         torch.distributed.all_reduce(total)

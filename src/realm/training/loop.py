@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from realm.artifact import read_manifest
 from realm.errors import ArtifactError
+from realm.machine import default_device
 from realm.metric_log import MetricLog
 from realm.models.checkpoint import (
     Model,
@@ -28,7 +29,6 @@ from realm.models.checkpoint import (
 from realm.models.precision import (
     Compute,
     ComputeSettings,
-    default_device,
     facts_to_keep,
     kept_for_training,
 )

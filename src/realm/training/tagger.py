@@ -30,11 +30,11 @@ from realm.artifact import (
 )
 from realm.config import Settings
 from realm.errors import ArtifactError
+from realm.machine import default_device
 from realm.models.checkpoint import training_tensors
 from realm.models.precision import (
     ComputeSettings,
     choose_compute,
-    default_device,
     shape_of,
     use_attention,
 )
@@ -140,6 +140,7 @@ class _Unfinished:
         return int(manifest.counts["num_steps"])
 
     def save(self, num_steps: int, optimizer: Optimizer) -> None:
+        """Keep what was learned in so many steps, in place of what was kept before."""
         with create_artifact(
             self._path, _UNFINISHED, settings=self._settings, inputs=self._inputs
         ) as staging:
@@ -148,6 +149,7 @@ class _Unfinished:
             save_file(optimizer.state(), staging.path / "training.safetensors")
 
     def remove(self) -> None:
+        """The training is over: nothing goes on from here."""
         if self._path.exists():
             remove_artifact(self._path)
 

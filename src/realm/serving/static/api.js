@@ -69,7 +69,7 @@ export function info() {
 }
 
 /**
- * @param {string} text that is in the title or the id
+ * @param {string} text that is in id, title or text
  * @param {string} after the id after which the list goes on
  * @param {AbortSignal} signal
  * @returns {Promise<{documents: Summary[], next: string | null}>}

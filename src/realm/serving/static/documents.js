@@ -20,7 +20,7 @@ const WAIT_FOR_TYPING = 200; // milliseconds
 export function documentsView(app) {
   const heading = element("h1", { tabindex: -1 }, "Documents");
   const list = createList(app);
-  const search = createForm({ label: "Search titles and ids", button: "Search", onsubmit: look });
+  const search = createForm({ label: "Search titles, texts and ids", button: "Search", onsubmit: look });
   const { input } = search;
   const adding = app.info.can.edit
     ? createAdding((version) => {

@@ -17,6 +17,16 @@ import { passage, source } from "./passages.js";
  */
 
 /**
+ * What either way of asking says of a candidate, with what only one of them does.
+ * @param {{document_id: string | null, title: string, text: string, retrieval_probability: number}} candidate
+ * @param {Pick<Row, "start" | "end" | "read" | "utility">} said
+ * @returns {Row}
+ */
+export function rowOf({ document_id, title, text, retrieval_probability }, said) {
+  return { documentId: document_id, title, text, believed: retrieval_probability, ...said };
+}
+
+/**
  * The candidates by what they contribute, the null passage last. Roles are written out because
  * a table that a narrow window shows as cards would lose its own.
  * @param {string} caption

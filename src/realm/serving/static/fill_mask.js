@@ -2,7 +2,7 @@
 
 import { fillMask } from "./api.js";
 import { bar, element } from "./dom.js";
-import { evidenceTable } from "./evidence_table.js";
+import { evidenceTable, rowOf } from "./evidence_table.js";
 import { createSentenceForm, GAP } from "./forms.js";
 import { percent } from "./format.js";
 import { inquiryView } from "./inquiry.js";
@@ -45,16 +45,7 @@ export function fillMaskView(app) {
 function fillingsOf({ query, answer, candidates, fillings, fillings_without_retrieval }) {
   const rows = candidates.map((candidate) => {
     const [start, end] = placeOf(candidate.text, answer.text);
-    return {
-      documentId: candidate.document_id,
-      title: candidate.title,
-      text: candidate.text,
-      start,
-      end,
-      believed: candidate.retrieval_probability,
-      read: candidate.answer_probability,
-      utility: candidate.retrieval_utility,
-    };
+    return rowOf(candidate, { start, end, read: candidate.answer_probability, utility: candidate.retrieval_utility });
   });
   const content = [
     element("p", { class: "filled", dir: "auto" }, withFilling(query, answer.text)),

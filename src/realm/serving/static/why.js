@@ -3,7 +3,7 @@
 import { answer } from "./api.js";
 import { abstention } from "./ask.js";
 import { element } from "./dom.js";
-import { evidenceTable } from "./evidence_table.js";
+import { evidenceTable, rowOf } from "./evidence_table.js";
 import { createQuestionForm, GAP, questionAddress, questionOf } from "./forms.js";
 import { percent } from "./format.js";
 import { inquiryView } from "./inquiry.js";
@@ -45,15 +45,8 @@ export function whyView(app) {
 function candidatesOf(answered, question, app) {
   app.noteVersion(answered.corpus_version);
   const [first] = answered.answers;
-  const rows = (answered.candidates ?? []).map((candidate) => ({
-    documentId: candidate.document_id,
-    title: candidate.title,
-    text: candidate.text,
-    start: candidate.answer_start,
-    end: candidate.answer_end,
-    believed: candidate.retrieval_probability,
-    read: candidate.reading_probability,
-  }));
+  const rows = (answered.candidates ?? []).map((candidate) =>
+    rowOf(candidate, { start: candidate.answer_start, end: candidate.answer_end, read: candidate.reading_probability }));
   const link = element("a", { href: questionAddress("ask", question) }, "All answers");
   const none = `that there is none: ${percent(answered.null_probability)}`;
   const summary = first ? `y is “${first.text}”, ${percent(first.probability)}; ${none}` : `No answer; ${none}`;
