@@ -281,6 +281,16 @@ def test_windows_line_ends_change_nothing() -> None:
     assert ours[0].to_str() == ours[1].to_str()
 
 
+def test_a_word_that_ends_lines_for_python_is_a_word(tmp_path: Path) -> None:
+    folder = broken(tmp_path, "encoder")
+    words = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    words[-2] = "\u2028"  # behind the last one the file ends
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    tokenizer = ReleasedFolder.open(str(folder)).read_tokenizer()
+    assert tokenizer.token_to_id("\u2028") == len(words) - 2
+    assert tokenizer.get_vocab_size() == len(words) - 1
+
+
 def test_a_vocabulary_of_other_weights_is_refused(tmp_path: Path) -> None:
     folder = broken(tmp_path, "embedder")
     with (folder / "vocab.txt").open("a", encoding="utf-8") as stream:

@@ -54,6 +54,12 @@ def write(folder: Path, text: str, name: str = "data.conll") -> Path:
     return file
 
 
+def test_a_word_may_hold_what_ends_lines_for_python(tmp_path: Path) -> None:
+    file = write(tmp_path, "Ida\tB-PER\nRen\u2028quist\tI-PER\nleft\tO\n")
+    ((sentence,),) = read_tagged(file).documents
+    assert sentence == TaggedSentence("Ida Ren\u2028quist left", (Span(0, 13, "PER"),))
+
+
 @pytest.mark.parametrize("text", [IOB, IOB2, IOB.replace("\n", "\r\n"), "\ufeff" + IOB])
 def test_notations_of_the_same_entities(tmp_path: Path, text: str) -> None:
     file = tmp_path / "data.conll"

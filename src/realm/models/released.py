@@ -185,7 +185,8 @@ def read_vocabulary(file: Path, size: int) -> Tokenizer:
         SourceError: no such file, a word that stands twice, or more words than embeddings.
     """
     try:
-        words = file.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a vocabulary may hold U+2028 as a word, which ends lines for Python.
+        words = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(
             f"{file} is no vocabulary ({error}): download the folder again"

@@ -142,7 +142,7 @@ def _read_rows(path: Path) -> list[list[list[list[str]]]]:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        yield from path.read_text(encoding="utf-8-sig").splitlines()
+        yield from path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise SourceError(f"{path} cannot be read ({error.strerror}): check the path") from error
     except UnicodeDecodeError as error:

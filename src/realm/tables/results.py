@@ -67,8 +67,9 @@ class Result:
     def scores(self, file: str, metric: str) -> list[bool]:
         """By question, whether its first answer is right, or is found before fine-tuning."""
         if metric == "exact_match":
-            text = (self.run.path / "evaluation" / f"predictions-{file}.jsonl").read_text("utf-8")
-            return [json.loads(line)["is_correct"] for line in text.splitlines()]
+            path = self.run.path / "evaluation" / f"predictions-{file}.jsonl"
+            with path.open(encoding="utf-8") as lines:
+                return [json.loads(line)["is_correct"] for line in lines]
         before, _ = _rankings(self.run)
         ranks = read_evaluations(self.run.path, "retrieval")[file]["systems"][before]["first_hits"]
         return [rank is not None and rank <= int(_DEPTH) for rank in ranks]
