@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 from command_line import error_of, realm
+from tiny_recipe import write_tiny_recipe
 
 from realm import stages
 from realm.artifact import read_manifest
 from realm.stages import Run
 from realm.tables import making
-
-_LOOP = 'loop = { num_steps = 2, save_every = 1, log_every = 1, precision = "fp32" }'
 
 
 @pytest.fixture(scope="module")
@@ -29,34 +28,7 @@ def recipe(
         '{"question": "Where was Anton Brisk born?", "answer": ["Tavil"], "doc": "article-4"}\n',
         encoding="utf-8",
     )
-    file = folder / "small.toml"
-    file.write_text(
-        f"""
-sources = ["{corpus_source}"]
-train_questions = ["{questions}"]
-dev_questions = ["{questions}"]
-corpus = {{ passage_tokens = 64, num_workers = 1 }}
-packing = {{ query_tokens = 40 }}
-embedder = {{ trunk = "{trunk_folder}", projection_width = 8 }}
-reader = {{ trunk = "{trunk_folder}" }}
-[warm_start.embedder]
-{_LOOP}
-objective = {{ batch_size = 4 }}
-[warm_start.reader]
-{_LOOP}
-objective = {{ batch_size = 4 }}
-[pretrain]
-{_LOOP}
-objective = {{ batch_size = 2, num_candidates = 3 }}
-refresh = {{ every = 1 }}
-num_held_out = 1
-[finetune]
-{_LOOP}
-objective = {{ batch_size = 2, retriever_passages = 8, reader_passages = 2 }}
-""",
-        encoding="utf-8",
-    )
-    return file
+    return write_tiny_recipe(folder / "small.toml", corpus_source, questions, trunk_folder)
 
 
 @pytest.fixture(scope="module")

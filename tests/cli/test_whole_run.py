@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from command_line import error_of, realm
+from tiny_recipe import write_tiny_recipe
 
 from realm import experiment
 from small_world import ARTICLES
@@ -17,7 +18,6 @@ QUESTIONS = (
     ("Where was the poet Anton Brisk born?", "Tavil", "article-4"),
     ("Which queen opened a bridge in 1871?", "Queen Maritha", "article-10"),
 )
-_LOOP = 'loop = { num_steps = 2, save_every = 1, log_every = 1, precision = "fp32" }'
 
 
 @pytest.fixture(scope="module")
@@ -38,33 +38,7 @@ def recipe(
 ) -> Path:
     """Every stage with two steps."""
     file = tmp_path_factory.mktemp("recipes") / "demo.toml"
-    file.write_text(
-        f"""
-sources = ["{corpus_source}"]
-train_questions = ["{question_file}"]
-dev_questions = ["{question_file}"]
-corpus = {{ passage_tokens = 64, num_workers = 1 }}
-packing = {{ query_tokens = 40 }}
-embedder = {{ trunk = "{trunk_folder}", projection_width = 8 }}
-reader = {{ trunk = "{trunk_folder}" }}
-[warm_start.embedder]
-{_LOOP}
-objective = {{ batch_size = 4 }}
-[warm_start.reader]
-{_LOOP}
-objective = {{ batch_size = 4 }}
-[pretrain]
-{_LOOP}
-objective = {{ batch_size = 2, num_candidates = 3 }}
-refresh = {{ every = 1 }}
-num_held_out = 1
-[finetune]
-{_LOOP}
-objective = {{ batch_size = 2, retriever_passages = 8, reader_passages = 2 }}
-""",
-        encoding="utf-8",
-    )
-    return file
+    return write_tiny_recipe(file, corpus_source, question_file, trunk_folder)
 
 
 @pytest.fixture(scope="module")
