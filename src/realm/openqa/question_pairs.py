@@ -56,8 +56,9 @@ def mine_question_pairs(
 ) -> list[QuestionPair]:
     """Find both passages of each question; one that BM25 finds no answer to is left out.
 
-    A passage of a document that the question names comes first. Where all passages hold an answer
-    the null passage is the negative.
+    Each is the best of its kind. The document that a question may name is not looked at: like the
+    other rows of a table, this learns from questions and answers alone. Where all passages hold an
+    answer the null passage is the negative.
 
     Raises:
         SourceError: no question has a passage that answers it.
@@ -131,6 +132,5 @@ def _pair(store: PassageStore, question: Question, rows: Sequence[int]) -> Quest
     answering = [row for row in rows if holds_answer(store, row, question)]
     if not answering:
         return None
-    named = (row for row in answering if store.passage(row).document_id in question.documents)
     others = (row for row in rows if row not in answering)
-    return QuestionPair(question, next(named, answering[0]), next(others, NULL_ROW))
+    return QuestionPair(question, answering[0], next(others, NULL_ROW))
