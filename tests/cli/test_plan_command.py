@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import error_of, realm
@@ -41,16 +42,20 @@ def test_a_table_is_planned_row_by_row() -> None:
         assert title in result.stdout
 
 
-def test_this_machine_is_measured_for_the_recipe(
-    monkeypatch: pytest.MonkeyPatch, trunk_folder: Path
-) -> None:
-    asked: list[object] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What this machine was to be measured for, without a measurement."""
+    asked: list[Any] = []
 
     def measure(*facts: object) -> rates.Machine:
         asked.extend(facts)
         return open_machine("2-core-epyc")
 
     monkeypatch.setattr(rates, "measure_machine", measure)
+    return asked
+
+
+def test_this_machine_is_measured_for_the_recipe(asked: list[Any], trunk_folder: Path) -> None:
     trunk = f"'{trunk_folder}'"
     result = realm(
         "plan", "demo", "--set", f"embedder.trunk={trunk}", "--set", f"reader.trunk={trunk}",
@@ -58,20 +63,13 @@ def test_this_machine_is_measured_for_the_recipe(
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     shapes, lengths, _ = asked
-    assert [shape.width for shape in shapes] == [32]  # type: ignore[attr-defined]
+    assert [shape.width for shape in shapes] == [32]
     assert lengths == (32, 51, 83)  # half a query, a passage that is filled to 80%, both
 
 
 def test_a_trunk_that_is_trained_here_is_planned_by_its_shape(
-    monkeypatch: pytest.MonkeyPatch, trunk_folder: Path, corpus_source: Path
+    asked: list[Any], trunk_folder: Path, corpus_source: Path
 ) -> None:
-    asked: list[object] = []
-
-    def measure(*facts: object) -> rates.Machine:
-        asked.extend(facts)
-        return open_machine("2-core-epyc")
-
-    monkeypatch.setattr(rates, "measure_machine", measure)
     changes = (
         f"trunk.vocabulary_of='{trunk_folder}'", f"sources=['{corpus_source}']",
         "train_questions=[]", "dev_questions=[]",
@@ -80,7 +78,7 @@ def test_a_trunk_that_is_trained_here_is_planned_by_its_shape(
     result = realm("plan", "mini", *options, "--json")
     assert result.exit_code == 0, result.output
     shapes, *_ = asked
-    assert [shape.width for shape in shapes] == [256]  # type: ignore[attr-defined]
+    assert [shape.width for shape in shapes] == [256]
     facts = json.loads(result.stdout)
     assert facts["num_passages"] == 12
     assert "trunk" in [stage["name"] for stage in facts["stages"]]
