@@ -9,11 +9,12 @@ import pytest
 
 from realm.costs import Costs, Trunk, trunk_of
 from realm.errors import ResourceError
-from realm.experiment import Experiment, read_recipe, with_overrides
+from realm.experiment import Experiment, with_overrides
 from realm.machine import Shape
 from realm.plan import Plan, make_plan
 from realm.rates import EncoderRate, Machine, open_machine
 from realm.workload import Workload
+from tiny_settings import planned_experiment
 
 WORK = Workload(
     num_passages=10_000, num_characters=5e6,
@@ -35,12 +36,7 @@ def machine() -> Machine:
 
 @pytest.fixture
 def experiment(trunk_folder: Path) -> Experiment:
-    assignments = [
-        f"embedder.trunk='{trunk_folder}'", f"reader.trunk='{trunk_folder}'",
-        "train_questions=['a.jsonl']", "dev_questions=['b.jsonl']",
-        "corpus.passage_tokens=64", "packing.query_tokens=32",
-    ]  # fmt: skip
-    return with_overrides(read_recipe("laptop"), assignments)
+    return planned_experiment(trunk_folder)
 
 
 def seconds_of(plan: Plan) -> dict[str, float]:

@@ -16,6 +16,7 @@ from realm.models.trunk import load_trunk, read_masked_head
 from realm.stages import Run, all_stages
 from realm.swap import swap
 from small_world import make_tokenizer, write_trunk
+from tiny_settings import own_trunk_settings
 
 LOOP = "{ num_steps = 2, save_every = 1, log_every = 1, precision = 'fp32' }"
 
@@ -24,14 +25,8 @@ LOOP = "{ num_steps = 2, save_every = 1, log_every = 1, precision = 'fp32' }"
 def experiment(corpus_source: Path, trunk_folder: Path) -> Experiment:
     """Nothing but the trunk is trained; its vocabulary is that of the tiny trunk."""
     values = {
-        "sources": f'["{corpus_source}"]',
-        "corpus": "{ passage_tokens = 64, num_workers = 1 }",
-        "packing.query_tokens": "40",
-        "trunk.vocabulary_of": f"'{trunk_folder}'",
-        "trunk.shape": "{ num_layers = 1, width = 24, num_heads = 3, inner_width = 40 }",
+        **own_trunk_settings(corpus_source, trunk_folder),
         "trunk.loop": LOOP,
-        "embedder": "{ trunk = 'own', projection_width = 8 }",
-        "reader.trunk": "'own'",
         "warm_start.embedder.loop.num_steps": "0",
         "warm_start.reader.loop.num_steps": "0",
         "pretrain.loop.num_steps": "0",

@@ -6,6 +6,7 @@ import pytest
 from command_line import error_of, realm
 
 from realm.stages import Run
+from tiny_settings import own_trunk_settings
 
 LOOP = "{ num_steps = 1, save_every = 1, precision = 'fp32' }"
 
@@ -13,16 +14,7 @@ LOOP = "{ num_steps = 1, save_every = 1, precision = 'fp32' }"
 @pytest.fixture
 def settings(corpus_source: Path, trunk_folder: Path) -> list[str]:
     """Options that begin a run with a trunk of its own."""
-    values = {
-        "sources": f"['{corpus_source}']",
-        "corpus": "{ passage_tokens = 64, num_workers = 1 }",
-        "packing.query_tokens": "40",
-        "trunk.vocabulary_of": f"'{trunk_folder}'",
-        "trunk.shape": "{ num_layers = 1, width = 24, num_heads = 3, inner_width = 40 }",
-        "trunk.loop": LOOP,
-        "embedder": "{ trunk = 'own', projection_width = 8 }",
-        "reader.trunk": "'own'",
-    }
+    values = {**own_trunk_settings(corpus_source, trunk_folder), "trunk.loop": LOOP}
     return [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realm.experiment import Experiment, read_recipe, with_overrides
+from realm.experiment import Experiment, read_recipe
 from realm.plan import make_plan
 from realm.rates import Machine, open_machine
 from realm.tables.planning import PlannedRow, plan_rows
 from realm.workload import Workload
+from tiny_settings import planned_experiment
 
 WORK = Workload(
     num_passages=10_000, num_characters=5e6,
@@ -21,12 +22,7 @@ WORK = Workload(
 
 @pytest.fixture
 def recipe(trunk_folder: Path) -> Experiment:
-    assignments = [
-        f"embedder.trunk='{trunk_folder}'", f"reader.trunk='{trunk_folder}'",
-        "train_questions=['a.jsonl']", "dev_questions=['b.jsonl']",
-        "corpus.passage_tokens=64", "packing.query_tokens=32",
-    ]  # fmt: skip
-    return with_overrides(read_recipe("laptop"), assignments)
+    return planned_experiment(trunk_folder)
 
 
 @pytest.fixture
