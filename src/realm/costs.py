@@ -149,14 +149,15 @@ class Costs:
         return step
 
     def reading(self, settings: ReadingSettings, loop: LoopSettings) -> Step:
-        """Masked sentences beside passages, asked for twice."""
+        """Masked sentences beside passages, asked for twice, and perhaps questions made of some."""
         step, size = Step(), self._own_share(settings.batch_size)
         alone = round(size * settings.null_share)
         joints = self._joints(self.work.sentences, size - alone, alone)
         tokens = self._encode(
             step, self.reader, joints, size, "training", settings.token_budget, loop
         )
-        self._fill_masks(step, self.reader, size * _MASKS, "training")
+        masked = size * (1 - settings.question_share)
+        self._fill_masks(step, self.reader, masked * _MASKS, "training")
         self._point(step, tokens, "training")
         self._move(step, self.reader.num_weights)
         return step

@@ -194,3 +194,62 @@ def test_a_share_is_read_beside_the_null_passage(
             assert body[first : first + width].tolist() == query.targets.tolist()
         assert is_null or places or len(query.targets) > 4
     assert np.mean(bodies) == pytest.approx(0.3, abs=0.1)
+
+
+def test_made_questions_are_answered_in_their_own_passage_by_pointing_alone(
+    mined: ReadingPairs, small_model: Model, small_store: PassageStore, small_spans: SpanStore
+) -> None:
+    objective = objective_of(
+        small_model, small_store, small_spans, mined, null_share=0.0, question_share=1.0
+    )
+    rows, pointed = set(), 0
+    for step in range(60):
+        index = step % len(mined.pairs)
+        query, joint, places = objective._example(mined.pairs[index], index, step)
+        assert len(query.targets) == 0
+        assert small_model.packer.mask_id not in joint.ids
+        body = joint.ids[joint.body_start : joint.body_end]
+        assert body.tolist() == small_store.token_ids(query.row).tolist()[: len(body)]
+        rows.add(query.row)
+        pointed += bool(places)
+    assert pointed > 30  # some answers are too long for this model
+    assert len(rows) > 6
+    assert 0 not in rows  # held out: it measures what pre-training does
+    loss, scalars = objective.loss(0)
+    assert scalars["masked_loss"] == 0.0
+    assert scalars["span_loss"] > 0
+    loss.backward()
+    assert small_model.reader.masked_head.bias.grad is None or not (
+        small_model.reader.masked_head.bias.grad.any()
+    )
+
+
+def test_a_share_is_made_questions(
+    mined: ReadingPairs, small_model: Model, small_store: PassageStore, small_spans: SpanStore
+) -> None:
+    objective = objective_of(
+        small_model, small_store, small_spans, mined, null_share=0.2, question_share=0.5
+    )
+    asked, alone = [], []
+    for step in range(300):
+        index = step % len(mined.pairs)
+        query, joint, _ = objective._example(mined.pairs[index], index, step)
+        asked.append(len(query.targets) == 0)
+        alone.append(joint.body_end == joint.body_start)
+    assert np.mean(asked) == pytest.approx(0.5, abs=0.1)
+    assert np.mean(alone) == pytest.approx(0.2, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"null_share": 0.6, "question_share": 0.5}, "at most 1"),
+        ({"question_words": {"date": ["when"]}}, "other"),
+        ({"question_words": {"date": [], "other": ["what"]}}, "every label"),
+    ],
+)
+def test_shares_and_words_that_do_not_suffice_are_refused(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReadingSettings.model_validate(values)

@@ -9,15 +9,18 @@ first REALM step on a helpful passage makes a difference.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from realm.artifact import Manifest, create_artifact, open_artifact
 from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
+from realm.examples.cloze_question import OTHER, QUESTION_WORDS, ClozeQuestionMaker
 from realm.examples.held_out import split_rows
 from realm.examples.masked_query import MaskedQuery, mask_query, stack_targets
 from realm.examples.masking import Masking, SalientSpanMasker
@@ -28,6 +31,7 @@ from realm.index.encode import pack_joint
 from realm.models.checkpoint import Model
 from realm.models.marginal import mean_over_targets, positive_log_likelihood
 from realm.models.reader import masked_log_probs, read, span_scores
+from realm.retrieval.candidates import NULL_ROW
 from realm.retrieval.lexical import LexicalIndex
 from realm.spans.annotate import SpanStore
 from realm.training.distributed import join_group
@@ -46,10 +50,30 @@ class ReadingSettings(Settings):
     """Masked sentences for which evidence is looked for."""
     depth: int = 20
     """How far down BM25's ranking evidence is looked for."""
-    null_share: float = 0.15
+    null_share: float = Field(default=0.15, ge=0.0, le=1.0)
     """Share of examples read beside the null passage, to keep plain guessing calibrated."""
+    question_share: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of examples that are made questions, answered by pointing alone; none in the paper."""
+    question_words: dict[str, tuple[str, ...]] = QUESTION_WORDS
+    """How a made question begins, by the label of what is asked for; `other` for the rest."""
     max_masks: int = 10
     token_budget: int = 4096
+
+    @model_validator(mode="after")
+    def _shares_and_words_suffice(self) -> Self:
+        if self.null_share + self.question_share > 1:
+            raise ValueError("null_share and question_share are shares of one whole: at most 1")
+        if not self.question_words.get(OTHER) or not all(self.question_words.values()):
+            raise ValueError(f"question_words needs words for every label, and for {OTHER!r}")
+        return self
+
+
+class ReadingExample(NamedTuple):
+    """What is read, and where in its body the answer stands: first wordpieces and widths."""
+
+    query: MaskedQuery
+    joint: Packed
+    places: list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -118,6 +142,8 @@ class ReadingObjective:
         self.model, self.settings = model, settings
         self._store, self._spans, self._pairs = store, spans, pairs
         self._masker = SalientSpanMasker(store, spans)
+        self._asker = ClozeQuestionMaker(store, spans, settings.question_words)
+        self._rows_to_ask, _ = split_rows(spans.rows_with_spans(), store)
         self._seed, self._group = seed, join_group()
 
     def trainable(self) -> nn.Module:
@@ -132,8 +158,8 @@ class ReadingObjective:
             step=step, seed=self._seed, rank=self._group.rank, size=self._group.size,
         )  # fmt: skip
         examples = [self._example(self._pairs[i], int(i), step) for i in chosen]
-        targets = stack_targets([query for query, _, _ in examples])
-        joints = [joint for _, joint, _ in examples]
+        targets = stack_targets([example.query for example in examples])
+        joints = [example.joint for example in examples]
         groups = read(model.reader, joints, packer=model.packer, token_budget=settings.token_budget)
         log_probs = masked_log_probs(
             model.reader, groups, targets.positions, targets.ids, targets.is_target
@@ -142,31 +168,49 @@ class ReadingObjective:
         masked = -mean_over_targets(log_probs, is_target)
         scores, _ = span_scores(model.reader, groups)
         gold = torch.zeros_like(scores, dtype=torch.bool)
-        for example, (_, _, places) in enumerate(examples):
-            for first, width in places:
-                gold[example, first, width - 1] = True
+        for number, example in enumerate(examples):
+            for first, width in example.places:
+                gold[number, first, width - 1] = True
         pointed = _mean_pointing_loss(scores.flatten(1), gold.flatten(1))
         return masked + pointed, {
             "masked_loss": float(masked.detach()),
             "span_loss": float(pointed.detach()),
         }
 
-    def _example(
-        self, pair: np.void, index: int, step: int
-    ) -> tuple[MaskedQuery, Packed, list[tuple[int, int]]]:
+    def _example(self, pair: np.void, index: int, step: int) -> ReadingExample:
+        generator = generator_at(step, self._seed, index)
+        draw = generator.random()
+        if draw >= 1 - self.settings.question_share:
+            return self._question(generator)
         row, evidence = int(pair["row"]), int(pair["evidence"])
         masking = self._masker.masking(row, self._spans.of(row)[pair["span"]])
         query = mask_query(
             self._store, self.model.packer, row, masking, max_masks=self.settings.max_masks
         )
-        if generator_at(step, self._seed, index).random() < self.settings.null_share:
-            return query, pack_joint(self._store, self.model.packer, query.ids, -1), []
-        joint = pack_joint(self._store, self.model.packer, query.ids, evidence)
-        hidden = self._store.token_ids(row)[masking.hidden]
+        if draw < self.settings.null_share:
+            return ReadingExample(query, self._joint(query.ids, NULL_ROW), [])
+        joint = self._joint(query.ids, evidence)
+        return ReadingExample(
+            query, joint, self._places(joint, self._store.token_ids(row)[masking.hidden])
+        )
+
+    def _question(self, generator: np.random.Generator) -> ReadingExample:
+        row = int(self._rows_to_ask[generator.integers(len(self._rows_to_ask))])
+        question, answer = self._asker.ask(row, generator)
+        nothing = np.empty(0, dtype=np.int64)
+        joint = self._joint(question, row)
+        query = MaskedQuery(row, question, nothing, nothing)
+        return ReadingExample(query, joint, self._places(joint, answer))
+
+    def _joint(self, query: np.ndarray, row: int) -> Packed:
+        return pack_joint(self._store, self.model.packer, query, row)
+
+    def _places(self, joint: Packed, answer: np.ndarray) -> list[tuple[int, int]]:
+        """Where the answer stands in what is shown; nowhere if it is too long to point at."""
+        if len(answer) > self.model.reader.settings.max_answer_tokens:
+            return []
         shown = joint.ids[joint.body_start : joint.body_end]
-        places = occurrences(shown, hidden)
-        fits = len(hidden) <= self.model.reader.settings.max_answer_tokens
-        return query, joint, [(int(place), len(hidden)) for place in places] if fits else []
+        return [(int(place), len(answer)) for place in occurrences(shown, answer)]
 
 
 def _choose_spans(

@@ -1,0 +1,106 @@
+"""How does a sentence become a question about what is hidden in it?
+
+Real questions are short, begin with a question word, name their subject and put things in another
+order than the text that answers them. A reader that has met nothing but whole sentences with a
+gap points anywhere when it is asked one; after a few hundred made ones it points at answers before
+it has seen a question of a person (the "noisy cloze" of Lewis et al. 2019).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from realm.corpus.store import PassageStore
+from realm.examples.masking import Masking, SalientSpanMasker
+from realm.spans.annotate import SpanStore
+
+OTHER = "other"
+QUESTION_WORDS: dict[str, tuple[str, ...]] = {
+    "date": ("when", "in what year"),
+    "number": ("how many", "how much"),
+    "per": ("who",),
+    "person": ("who",),
+    "loc": ("where", "which"),
+    "location": ("where", "which"),
+    OTHER: ("who", "what", "which", "where"),
+}
+"""How an English question about a span begins, by the span's label in lower case."""
+
+_FEWEST_WORDS, _MOST_WORDS = 5, 14  # of the sentence, around what is hidden
+_DROPPED_SHARE = 0.15
+_TITLE_SHARE = 0.5
+_REACH = 3.0  # words change places with those less far away than that
+
+Word = Int[np.ndarray, " wordpieces"]
+
+
+class AskedSpan(NamedTuple):
+    """A made question, and the wordpieces that answer it."""
+
+    question: Int[np.ndarray, " wordpieces"]
+    answer: Int[np.ndarray, " wordpieces"]
+
+
+class ClozeQuestionMaker:
+    """Asks for salient spans of a corpus."""
+
+    def __init__(
+        self, store: PassageStore, spans: SpanStore, words: dict[str, tuple[str, ...]]
+    ) -> None:
+        """`words` begin the questions, by the label of what is asked for, or `other`."""
+        self._store, self._spans = store, spans
+        self._masker = SalientSpanMasker(store, spans)
+        self._openings = [
+            [self._wordpieces(opening) for opening in words.get(label.lower(), words[OTHER])]
+            for label in spans.labels
+        ]
+        self._question_mark = self._wordpieces("?")
+
+    def ask(self, row: int, generator: np.random.Generator) -> AskedSpan:
+        """Ask for a random salient span of a passage that has one."""
+        spans = self._spans.of(row)
+        span = spans[generator.integers(len(spans))]
+        masking = self._masker.masking(row, span)
+        words = self._words_around(row, masking, generator)
+        if generator.random() < _TITLE_SHARE:
+            title = self._store.title_token_ids(row)
+            words = [title, *words] if generator.random() < 0.5 else [*words, title]
+        openings = self._openings[span["label_id"]]
+        opening = openings[generator.integers(len(openings))]
+        question = np.concatenate([opening, *words, self._question_mark])
+        return AskedSpan(question, self._store.token_ids(row)[masking.hidden])
+
+    def _words_around(
+        self, row: int, masking: Masking, generator: np.random.Generator
+    ) -> list[Word]:
+        """Some words before and after what is hidden, a few left out, in about their order."""
+        before = self._words(row, masking.sentence_start, int(masking.hidden[0]))
+        after = self._words(row, int(masking.hidden[-1]) + 1, masking.sentence_end)
+        count = int(generator.integers(_FEWEST_WORDS, _MOST_WORDS + 1))
+        # One side gives what the other one lacks.
+        num_before = min(max(int(generator.integers(count + 1)), count - len(after)), len(before))
+        near = before[len(before) - num_before :] + after[: count - num_before]
+        kept = [word for word in near if generator.random() >= _DROPPED_SHARE]
+        places = np.arange(len(kept)) + generator.uniform(0, _REACH, len(kept))
+        return [kept[place] for place in np.argsort(places)]
+
+    def _words(self, row: int, first: int, last: int) -> list[Word]:
+        """The words among these wordpieces of a body, without punctuation."""
+        text, spans = self._store.text(row), self._store.token_spans(row)
+        ids = self._store.token_ids(row)
+        words: list[list[int]] = []
+        end_of_word = -1
+        for place in range(first, last):
+            start, end = spans[place]
+            if start != end_of_word:
+                words.append([])
+            if any(character.isalnum() for character in text[start:end]):
+                words[-1].append(int(ids[place]))
+            end_of_word = end
+        return [np.array(word, dtype=np.int64) for word in words if word]
+
+    def _wordpieces(self, text: str) -> Word:
+        ids: Sequence[int] = self._store.tokenizer.encode(text, add_special_tokens=False).ids
+        return np.array(ids, dtype=np.int64)
