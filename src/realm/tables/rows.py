@@ -146,12 +146,14 @@ def _ablation(exact_match: float, recall: float) -> dict[str, float]:
 
 def _realm(recipe: Experiment, paper: Mapping[str, float]) -> Row:
     warm, loop = recipe.warm_start, recipe.pretrain.loop
+    asked = warm.reader.objective.question_share
+    made = f", {asked:.0%} of them questions made of a sentence," if asked else ""
     note = (
         f"The recipe as it stands: {_trunk(recipe, recipe.embedder.trunk)} to retrieve and "
         f"{_trunk(recipe, recipe.reader.trunk)} to read, {warm.embedder.loop.num_steps:,} steps "
-        f"of the inverse cloze task, {warm.reader.loop.num_steps:,} of reading beside passages "
-        f"that BM25 finds, and {loop.num_steps:,} of REALM. The other rows have what they do not "
-        "say otherwise."
+        f"of the inverse cloze task, {warm.reader.loop.num_steps:,} of reading beside a passage "
+        f"that holds what is hidden{made} and {loop.num_steps:,} of REALM. The other rows have "
+        "what they do not say otherwise."
     )
     return Row(REALM, "REALM", {}, paper, note, is_repeated=True, masks="salient spans")
 
