@@ -18,6 +18,9 @@ from realm.tables.sharing import PARTS, key_of, take_over
 from realm.training.state import checkpoint_path
 
 SMALL = read_recipe(str(Path(__file__).parents[2] / "recipes" / "small.toml"))
+EMBEDDER_STEPS = SMALL.warm_start.embedder.loop.num_steps
+READER_STEPS = SMALL.warm_start.reader.loop.num_steps
+REALM_STEPS = SMALL.pretrain.loop.num_steps
 # Settings of answering and measuring: no part of a run is made by them, or they say how fast.
 MAKE_NOTHING = {
     *("precision", "attention", "num_threads", "dev_questions", "selection.finetune"),
@@ -105,7 +108,7 @@ def test_files_are_linked_and_logs_are_copied(tmp_path: Path) -> None:
     first, second = begin(tmp_path / "a"), begin(tmp_path / "b", "finetune.loop.num_steps=5")
     for path in ("corpus", "start/trunk-vectors"):
         finish(first, path)
-    train(first, "warm-start/embedder", 200, "warm_start.embedder")
+    train(first, "warm-start/embedder", EMBEDDER_STEPS, "warm_start.embedder")
     (tmp_path / "a" / "corpus" / ".corpus.staging-host-1").touch()
     taken = take_over(second, [first])
     paths = ["corpus", "start/trunk-vectors", "warm-start/embedder"]
@@ -124,8 +127,10 @@ def test_files_are_linked_and_logs_are_copied(tmp_path: Path) -> None:
 
 def test_what_is_not_finished_or_was_made_otherwise_is_not_taken(tmp_path: Path) -> None:
     first, second = begin(tmp_path / "a"), begin(tmp_path / "b")
-    train(first, "warm-start/embedder", 150, "warm_start.embedder")  # of 200 steps
-    train(first, "warm-start/reader", 1000, "warm_start.embedder")  # settings of another training
+    train(first, "warm-start/embedder", EMBEDDER_STEPS - 50, "warm_start.embedder")
+    train(
+        first, "warm-start/reader", READER_STEPS, "warm_start.embedder"
+    )  # settings of another training
     finish(first, "index")  # of a pre-training that is not there
     (tmp_path / "a" / "corpus").mkdir()
     assert take_over(second, [first]) == {}
@@ -133,14 +138,14 @@ def test_what_is_not_finished_or_was_made_otherwise_is_not_taken(tmp_path: Path)
 
 def test_what_the_run_has_begun_itself_stays(tmp_path: Path) -> None:
     first, second = begin(tmp_path / "a"), begin(tmp_path / "b")
-    train(first, "warm-start/embedder", 200, "warm_start.embedder")
-    train(first, "warm-start/reader", 1000, "warm_start.reader")
-    train(first, "pretrain", 400, "pretrain", "index", "spans")
+    train(first, "warm-start/embedder", EMBEDDER_STEPS, "warm_start.embedder")
+    train(first, "warm-start/reader", READER_STEPS, "warm_start.reader")
+    train(first, "pretrain", REALM_STEPS, "pretrain", "index", "spans")
     finish(first, "index")
-    train(second, "warm-start/embedder", 50, "warm_start.embedder")
+    train(second, "warm-start/embedder", EMBEDDER_STEPS - 50, "warm_start.embedder")
     # What was made from another embedder's warm start would not fit this one.
     assert take_over(second, [first]) == {}
-    train(second, "warm-start/embedder", 200, "warm_start.embedder")
+    train(second, "warm-start/embedder", EMBEDDER_STEPS, "warm_start.embedder")
     assert set(take_over(second, [first])) == {"warm-start/reader", "pretrain", "index"}
 
 
