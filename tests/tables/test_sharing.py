@@ -128,9 +128,8 @@ def test_files_are_linked_and_logs_are_copied(tmp_path: Path) -> None:
 def test_what_is_not_finished_or_was_made_otherwise_is_not_taken(tmp_path: Path) -> None:
     first, second = begin(tmp_path / "a"), begin(tmp_path / "b")
     train(first, "warm-start/embedder", EMBEDDER_STEPS - 50, "warm_start.embedder")
-    train(
-        first, "warm-start/reader", READER_STEPS, "warm_start.embedder"
-    )  # settings of another training
+    # With the settings of another training:
+    train(first, "warm-start/reader", READER_STEPS, "warm_start.embedder")
     finish(first, "index")  # of a pre-training that is not there
     (tmp_path / "a" / "corpus").mkdir()
     assert take_over(second, [first]) == {}

@@ -6,7 +6,6 @@ gap points anywhere when it is asked one; after a few hundred made ones it point
 it has seen a question of a person (the "noisy cloze" of Lewis et al. 2019).
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,14 +32,14 @@ _DROPPED_SHARE = 0.15
 _TITLE_SHARE = 0.5
 _REACH = 3.0  # words change places with those less far away than that
 
-Word = Int[np.ndarray, " wordpieces"]
+Wordpieces = Int[np.ndarray, " wordpieces"]
 
 
 class AskedSpan(NamedTuple):
-    """A made question, and the wordpieces that answer it."""
+    """A made question, and the wordpieces that answer it; neither has special ones."""
 
-    question: Int[np.ndarray, " wordpieces"]
-    answer: Int[np.ndarray, " wordpieces"]
+    question: Wordpieces
+    answer: Wordpieces
 
 
 class ClozeQuestionMaker:
@@ -74,7 +73,7 @@ class ClozeQuestionMaker:
 
     def _words_around(
         self, row: int, masking: Masking, generator: np.random.Generator
-    ) -> list[Word]:
+    ) -> list[Wordpieces]:
         """Some words before and after what is hidden, a few left out, in about their order."""
         before = self._words(row, masking.sentence_start, int(masking.hidden[0]))
         after = self._words(row, int(masking.hidden[-1]) + 1, masking.sentence_end)
@@ -86,7 +85,7 @@ class ClozeQuestionMaker:
         places = np.arange(len(kept)) + generator.uniform(0, _REACH, len(kept))
         return [kept[place] for place in np.argsort(places)]
 
-    def _words(self, row: int, first: int, last: int) -> list[Word]:
+    def _words(self, row: int, first: int, last: int) -> list[Wordpieces]:
         """The words among these wordpieces of a body, without punctuation."""
         text, spans = self._store.text(row), self._store.token_spans(row)
         ids = self._store.token_ids(row)
@@ -101,6 +100,6 @@ class ClozeQuestionMaker:
             end_of_word = end
         return [np.array(word, dtype=np.int64) for word in words if word]
 
-    def _wordpieces(self, text: str) -> Word:
-        ids: Sequence[int] = self._store.tokenizer.encode(text, add_special_tokens=False).ids
-        return np.array(ids, dtype=np.int64)
+    def _wordpieces(self, text: str) -> Wordpieces:
+        encoding = self._store.tokenizer.encode(text, add_special_tokens=False)
+        return np.array(encoding.ids, dtype=np.int64)

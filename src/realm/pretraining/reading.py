@@ -39,6 +39,7 @@ from realm.training.distributed import join_group
 KIND = "reading-pairs"
 _PAIRS = "pairs.npy"
 _AT_ONCE = 256
+_NO_TARGETS = np.empty(0, dtype=np.int64)
 _PAIR = np.dtype([("row", "<i8"), ("span", "<i4"), ("evidence", "<i8")])
 
 
@@ -143,7 +144,7 @@ class ReadingObjective:
         self._store, self._spans, self._pairs = store, spans, pairs
         self._masker = SalientSpanMasker(store, spans)
         self._asker = ClozeQuestionMaker(store, spans, settings.question_words)
-        self._rows_to_ask, _ = split_rows(spans.rows_with_spans(), store)
+        self._rows = _rows_to_learn_from(store, spans)
         self._seed, self._group = seed, join_group()
 
     def trainable(self) -> nn.Module:
@@ -195,11 +196,10 @@ class ReadingObjective:
         )
 
     def _question(self, generator: np.random.Generator) -> ReadingExample:
-        row = int(self._rows_to_ask[generator.integers(len(self._rows_to_ask))])
+        row = int(self._rows[generator.integers(len(self._rows))])
         question, answer = self._asker.ask(row, generator)
-        nothing = np.empty(0, dtype=np.int64)
         joint = self._joint(question, row)
-        query = MaskedQuery(row, question, nothing, nothing)
+        query = MaskedQuery(row, question, positions=_NO_TARGETS, targets=_NO_TARGETS)
         return ReadingExample(query, joint, self._places(joint, answer))
 
     def _joint(self, query: np.ndarray, row: int) -> Packed:
@@ -213,12 +213,17 @@ class ReadingObjective:
         return [(int(place), len(answer)) for place in occurrences(shown, answer)]
 
 
+def _rows_to_learn_from(store: PassageStore, spans: SpanStore) -> np.ndarray:
+    """Passages with a span; those that measure pre-training are left out."""
+    train, _ = split_rows(spans.rows_with_spans(), store)
+    return train
+
+
 def _choose_spans(
     store: PassageStore, spans: SpanStore, num_queries: int, seed: int
 ) -> list[tuple[int, int]]:
     """Passages in random order with a random span each; a small corpus is gone through again."""
-    train, _ = split_rows(spans.rows_with_spans(), store)
-    rows = np.random.default_rng((seed, 30)).permutation(train).tolist()
+    rows = np.random.default_rng((seed, 30)).permutation(_rows_to_learn_from(store, spans)).tolist()
     chosen: dict[tuple[int, int], None] = {}
     for turn in range(-(-num_queries // max(1, len(rows)))):
         for row in rows[: num_queries - turn * len(rows)]:
