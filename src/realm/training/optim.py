@@ -62,8 +62,7 @@ class Optimizer:
     def step(self, factor: float, group: ProcessGroup) -> float:
         """Apply the gathered gradients at `factor` of the full rate; return their norm."""
         for name, parameter in self.parameters.items():
-            gradient = parameter.grad
-            self.masters[name].grad = None if gradient is None else gradient.float()
+            _hand_over(parameter.grad, self.masters[name])
             parameter.grad = None
         gradients = [m.grad for m in self.masters.values() if m.grad is not None]
         group.average(gradients)
@@ -108,6 +107,16 @@ class Optimizer:
             "full_rate": rate,
             "weight_decay": settings.weight_decay if is_decayed else 0.0,
         }
+
+
+def _hand_over(gradient: Tensor | None, master: Tensor) -> None:
+    """Give a master its parameter's gradient, in the memory of the last one where it can."""
+    if gradient is None or gradient.dtype == master.dtype:
+        master.grad = gradient
+    elif master.grad is None:
+        master.grad = gradient.to(master.dtype)
+    else:
+        master.grad.copy_(gradient)
 
 
 class BertAdam(torch.optim.Optimizer):
