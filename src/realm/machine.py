@@ -14,12 +14,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from realm.kernels import use_attention
+
 Use = Literal["forward", "training"]
 """Embedding and answering run forward alone; training runs backward as well."""
 PASSES: dict[Use, int] = {"forward": 1, "training": 3}
 """Operations of a use in units of a forward pass: backward takes twice as many."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ATTENTIONS = ("eager", "sdpa")
 _SECONDS = 0.15  # for one measurement; what is slow is run twice whatever it takes
 _LEAST_REPEATS, _MOST_REPEATS = 2, 20
 
@@ -148,7 +149,9 @@ def _layer(shape: Shape, attention: str) -> Any:
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     with torch.random.fork_rng():  # what follows draws the same numbers, measured or not
-        return AutoModel.from_config(config, attn_implementation=attention)
+        layer = AutoModel.from_config(config)
+    use_attention(layer, attention)
+    return layer
 
 
 def _noise(*shape: int) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 from realm import machine
 from realm.errors import SettingError
+from realm.kernels import attention_of, default_attention
 from realm.machine import Shape
 from realm.models import precision
 from realm.models.checkpoint import Model
@@ -89,12 +90,12 @@ def test_a_model_computes_with_what_was_chosen(small_model: Model) -> None:
     before = torch.get_num_threads()
     small_model.compute_with(Compute("bf16", "sdpa", 1))
     trunk = small_model.reader.trunk
-    assert trunk.config._attn_implementation == "sdpa"  # type: ignore[union-attr]
+    assert attention_of(trunk) == "sdpa"
     assert next(trunk.parameters()).dtype == torch.bfloat16
     assert torch.get_num_threads() == 1
     small_model.compute_with(Compute("fp32", "eager", before))
     for tower in (small_model.embedder.query_tower, small_model.embedder.passage_tower):
-        assert tower.trunk.config._attn_implementation == "eager"  # type: ignore[union-attr]
+        assert attention_of(tower.trunk) == "eager"
 
 
 def test_the_shape_is_the_trunks(small_model: Model) -> None:
@@ -109,7 +110,7 @@ def test_both_kernels_are_kept() -> None:
 
 
 def test_journals_from_before_kept_the_format_alone() -> None:
-    expected = Compute("fp32", precision.default_attention(), torch.get_num_threads())
+    expected = Compute("fp32", default_attention(), torch.get_num_threads())
     assert kept_for_training({"chosen": "fp32"}) == kept_for_embedding({"chosen": "fp32"})
     assert kept_for_training({"chosen": "fp32"}) == expected
 

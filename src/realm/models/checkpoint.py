@@ -20,9 +20,10 @@ from realm.artifact import Staging, create_artifact, open_artifact, read_manifes
 from realm.config import read_settings
 from realm.errors import SettingError
 from realm.examples.packing import Packer, PackingSettings
+from realm.kernels import use_attention
 from realm.machine import Use, default_device
 from realm.models.embedder import Embedder, EmbedderSettings, Tower
-from realm.models.precision import Compute, ComputeSettings, choose_compute, shape_of, use_attention
+from realm.models.precision import Compute, ComputeSettings, choose_compute, shape_of
 from realm.models.reader import Reader, ReaderSettings
 from realm.models.trunk import (
     load_trunk,

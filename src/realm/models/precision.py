@@ -18,7 +18,8 @@ from torch import nn
 from realm import machine
 from realm.config import Settings
 from realm.errors import SettingError
-from realm.machine import ATTENTIONS, DTYPES, Shape, Use
+from realm.kernels import ATTENTIONS, default_attention
+from realm.machine import DTYPES, Shape, Use
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Attention = Literal["auto", "eager", "sdpa"]
@@ -103,17 +104,6 @@ def kept_for_embedding(facts: Mapping[str, Any]) -> Compute:
     """What a journal kept for embedding; the threads are this process's own affair."""
     attention = facts.get("embedding_attention", default_attention())
     return Compute(facts["chosen"], attention, torch.get_num_threads())
-
-
-def default_attention() -> str:
-    """The kernel of those who do not measure: eager on a CPU, where it is mostly the quicker."""
-    return "sdpa" if torch.cuda.is_available() else "eager"
-
-
-def use_attention(trunk: nn.Module, attention: str) -> None:
-    """Let a trunk compute with a kernel, if it has it."""
-    if attention == "eager" or getattr(trunk, "_supports_sdpa", False):
-        trunk.set_attn_implementation(attention)  # type: ignore[operator]
 
 
 @cache

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from realm.errors import ArtifactError, ResourceError, SettingError
+from realm.kernels import default_attention, use_attention, use_quick_dropout
 
 DEFAULT_TRUNK = "sentence-transformers/all-MiniLM-L6-v2"
 OWN_TRUNK = "own"
@@ -112,16 +113,11 @@ def load_trunk(folder: Path, *, dropout: float, uses_pooler: bool = False) -> to
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         if hasattr(config, name):
             setattr(config, name, dropout)
-    # The eager kernel's backward pass is twice as quick as the fused one's on a CPU in half
-    # precision; a GPU has kernels of its own.
-    attention = "sdpa" if torch.cuda.is_available() else "eager"
     if not _weight_files(folder):
-        trunk = AutoModel.from_config(config, attn_implementation=attention)
-        return trunk.float()  # type: ignore[no-any-return]
+        return _prepared(AutoModel.from_config(config))
     trunk, report = AutoModel.from_pretrained(
-        folder, config=config, attn_implementation=attention, dtype=torch.float32,
-        use_safetensors=True, output_loading_info=True,
-    )  # fmt: skip
+        folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    )
     missing = sorted(
         name for name in report["missing_keys"] if uses_pooler or not name.startswith("pooler.")
     )
@@ -130,7 +126,7 @@ def load_trunk(folder: Path, *, dropout: float, uses_pooler: bool = False) -> to
             f"the weights in {folder} lack {missing[0]} and would be random there: give a trunk "
             "whose weights fit its config.json"
         )
-    return trunk.float()  # type: ignore[no-any-return]
+    return _prepared(trunk)
 
 
 def read_masked_head(folder: Path) -> dict[str, Tensor]:
@@ -187,6 +183,12 @@ def max_positions(folder: Path) -> int:
     """How many wordpieces the trunk can read at once."""
     facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return int(facts.get("max_position_embeddings", 512))
+
+
+def _prepared(trunk: torch.nn.Module) -> torch.nn.Module:
+    use_attention(trunk, default_attention())
+    use_quick_dropout(trunk)
+    return trunk.float()
 
 
 def _cached(name: str) -> Path | None:

@@ -30,14 +30,10 @@ from realm.artifact import (
 )
 from realm.config import Settings
 from realm.errors import ArtifactError
+from realm.kernels import use_attention, use_quick_dropout
 from realm.machine import default_device
 from realm.models.checkpoint import training_tensors
-from realm.models.precision import (
-    ComputeSettings,
-    choose_compute,
-    shape_of,
-    use_attention,
-)
+from realm.models.precision import ComputeSettings, choose_compute, shape_of
 from realm.models.trunk import load_trunk, max_positions, read_tokenizer
 from realm.progress import Progress, no_progress
 from realm.spans.conll import NO_ENTITY, TaggedFile, TaggedSentence
@@ -214,6 +210,7 @@ def _start(model: nn.Module, settings: TaggerSettings) -> Optimizer:
     optimizer = Optimizer(model, OptimSettings(learning_rate=settings.learning_rate))
     chosen = choose_compute(ComputeSettings(), shape_of(model), "training", _SENTENCE_TOKENS)
     use_attention(model, chosen.attention)
+    use_quick_dropout(model)
     model.to(chosen.dtype).train()
     return optimizer
 
