@@ -1,6 +1,6 @@
 """How does a model leave this program, so that transformers loads it?
 
-transformers-realm   embedder/ encoder/ openqa/, in the layout of the released checkpoints,
+transformers-realm   embedder/ scorer/ encoder/ openqa/, in the layout of the released checkpoints,
                      for the REALM classes of transformers 4.16 to 4.57
 auto-model           query-embedder/ passage-embedder/ reader/: the trunks alone, for AutoModel
 """
@@ -26,6 +26,7 @@ from realm.stages import Run
 
 _KINDS = {
     "embedder": "RealmEmbedder",
+    "scorer": "RealmScorer",
     "encoder": "RealmKnowledgeAugEncoder",
     "openqa": "RealmForOpenQA",
 }
@@ -35,7 +36,8 @@ def export_transformers_realm(run: Run, name: str, folder: Path) -> list[Path]:
     """Write every folder that the model is enough for; return their paths.
 
     Raises:
-        SettingError: the model has a shape that REALM's classes cannot express.
+        SettingError: the model has a shape that REALM's classes cannot express, or so few parts
+            that none of them holds it.
     """
     model = load_model(run.checkpoint(name))
     _check_shape(model)
@@ -44,10 +46,18 @@ def export_transformers_realm(run: Run, name: str, folder: Path) -> list[Path]:
     if "passage embedder" in parts:
         tensors = tower_tensors(model.embedder.passage_tower, model.reader)
         made.append(_write(folder / "embedder", model, tensors))
+    if {"query embedder", "passage embedder"} <= parts and not model.embedder.has_shared_towers:
+        # `embedder` alone would be taken for both sides, as the released export was made.
+        made.append(_write(folder / "scorer", model, _scorer_tensors(model)))
     if {"reader", "masked head"} <= parts:
         made.append(_write(folder / "encoder", model, encoder_tensors(model.reader)))
     if {"query embedder", "reader", "span head", "passages"} <= parts:
         made.append(_write_openqa(run, name, model, folder / "openqa"))
+    if not made:
+        raise SettingError(
+            f"no class of transformers holds {' and '.join(sorted(parts))} alone: export the "
+            "trunks with --format auto-model"
+        )
     return made
 
 
@@ -138,6 +148,17 @@ def _write(folder: Path, model: Model, tensors: Mapping[str, Tensor], **facts: A
     # transformers refuses safetensors that do not say for which library they were written.
     save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
     return folder
+
+
+def _scorer_tensors(model: Model) -> dict[str, Tensor]:
+    """Both towers, which that class keeps apart."""
+    embedder = model.embedder
+    towers = {"query_embedder.": embedder.query_tower, "embedder.": embedder.passage_tower}
+    return {
+        side + name: tensor
+        for side, tower in towers.items()
+        for name, tensor in tower_tensors(tower, model.reader).items()
+    }
 
 
 def _write_openqa(run: Run, name: str, model: Model, folder: Path) -> Path:

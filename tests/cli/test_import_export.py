@@ -182,7 +182,7 @@ def test_an_export_comes_back_as_it_was(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = realm("export", out, "--run", whole)
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in out.iterdir()) == ["embedder", "openqa"]
+    assert sorted(path.name for path in out.iterdir()) == ["embedder", "openqa", "scorer"]
     again = tmp_path / "again"
     beside = ("--passage-embedder", out / "embedder")
     assert realm("import", out / "openqa", "--run", again, *beside).exit_code == 0
@@ -198,6 +198,30 @@ def test_an_export_comes_back_as_it_was(whole: Path, tmp_path: Path) -> None:
     assert embeddings[0].dtype == torch.float32
     texts = [[run.corpus().text(row) for row in range(12)] for run in runs]
     assert texts[0] == texts[1]
+
+
+def test_separate_towers_stay_separate(tmp_path: Path) -> None:
+    """The released export lost the query tower: `embedder` alone stands for both sides."""
+    run, out, again = tmp_path / "run", tmp_path / "out", tmp_path / "again"
+    result = realm("import", RELEASED / "scorer", RELEASED / "encoder", "--run", run)
+    assert result.exit_code == 0, result.output
+    result = realm("export", out, "--run", run)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["embedder", "encoder", "scorer"]
+    assert realm("import", out / "scorer", out / "encoder", "--run", again).exit_code == 0
+    first, second = (load_model(path / "start" / "checkpoint") for path in (run, again))
+    assert not second.embedder.has_shared_towers
+    weights = unique_parameters(second.modules())
+    for name, parameter in unique_parameters(first.modules()).items():
+        if not name.startswith("reader.span_head"):  # no folder brought one
+            torch.testing.assert_close(weights[name], parameter, rtol=0, atol=0)
+
+
+def test_a_reader_alone_has_no_folder_to_go_to(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert realm("import", RELEASED / "reader", "--run", run).exit_code == 0
+    message = error_of(realm("export", tmp_path / "out", "--run", run))
+    assert "no class of transformers holds reader and span head alone" in message
 
 
 def test_trunks_go_out_for_auto_model(whole: Path, tmp_path: Path) -> None:
