@@ -56,6 +56,10 @@ def _check_group() -> None:
     assert gradients[0].tolist() == [mean] * 3
     assert gradients[1].tolist() == [[2 * mean - 1]]
     assert group.agree(10 + group.rank) == 10
+    assert group.total({"one": 1, "rank": group.rank}) == {
+        "one": group.size,
+        "rank": mean * group.size,
+    }
     assert group.is_first == (group.rank == 0)
     group.wait()
 

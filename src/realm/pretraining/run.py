@@ -6,6 +6,7 @@ Where the refresh happens (inline or in a second process) is decided here and no
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from realm.artifact import read_manifest
@@ -80,11 +81,11 @@ class Pretraining:
             self.model, self.store, masker, settings.objective,
             seed=settings.loop.seed, queries=self.queries,
         )  # fmt: skip
-        self._count_on(objective)
         live = LiveIndex(self.folder, self.store, self.first, refresh, self.index_settings)
         training = Training(objective, settings.loop, self.folder, self.inputs)
         training.keep_every, training.best_by = refresh.every, BEST_BY
         is_first, num_steps = training.group.is_first, settings.loop.num_steps
+        self._count_on(objective, is_first=is_first)
 
         def refresh_inline() -> None:
             if refresh.mode == "inline" and is_first:
@@ -100,8 +101,7 @@ class Pretraining:
 
         def measure(step: int) -> Scalars:
             objective.index = live.index
-            skipped = {f"{SKIPPED}{reason}": n for reason, n in objective.skipped.items()}
-            return {**objective.held_out_utility(settings.num_held_out), **skipped}
+            return objective.held_out_utility(settings.num_held_out)
 
         def after_save(step: int) -> None:
             refresh_inline()
@@ -114,12 +114,16 @@ class Pretraining:
         training.group.wait()
         is_apart = refresh.mode == "process" and is_first
         with refresh_process(self._task()) if is_apart else nullcontext() as live.process:
-            return training.run(Hooks(before_step, measure, after_save, on_progress))
+            counts = partial(_skipped, objective)
+            return training.run(Hooks(before_step, measure, counts, after_save, on_progress))
 
-    def _count_on(self, objective: RealmObjective) -> None:
-        """Take the counts of skipped examples that stood at the checkpoint to go on from."""
+    def _count_on(self, objective: RealmObjective, *, is_first: bool) -> None:
+        """Take the counts of skipped examples that stood at the checkpoint to go on from.
+
+        They are sums over all processes, which go on in the first.
+        """
         path = latest_checkpoint(self.folder)
-        if path is not None:
+        if path is not None and is_first:
             step = int(read_manifest(path).settings["step"])
             objective.skipped.update(skipped_examples(self.folder, until_step=step))
 
@@ -133,6 +137,10 @@ class Pretraining:
             num_steps=self.settings.loop.num_steps,
             num_threads=refresh.num_threads,
         )
+
+
+def _skipped(objective: RealmObjective) -> dict[str, int]:
+    return {f"{SKIPPED}{reason}": n for reason, n in objective.skipped.items()}
 
 
 def _check(settings: PretrainSettings) -> None:

@@ -7,7 +7,7 @@ by the first process alone, and it alone writes.
 
 import atexit
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -54,15 +54,27 @@ class ProcessGroup:
         """What the first process says; the values of the others do not count."""
         if self.size == 1:
             return value
-        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-        said = torch.tensor(value, device=device)
+        said = torch.tensor(value, device=_device())
         torch.distributed.broadcast(said, src=0)
         return int(said)
+
+    def total(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """What all processes counted together; each has the same names, in the same order."""
+        if self.size == 1 or not counts:
+            return dict(counts)
+        sums = torch.tensor(list(counts.values()), device=_device())
+        torch.distributed.all_reduce(sums)
+        return dict(zip(counts, sums.tolist(), strict=True))
 
     def wait(self) -> None:
         """Let all processes arrive here."""
         if self.size > 1:
             torch.distributed.barrier()
+
+
+def _device() -> str:
+    """Where tensors have to be for this group to exchange them."""
+    return "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
 
 
 class _Gather(torch.autograd.Function):

@@ -82,6 +82,8 @@ class Hooks:
     """Called before every step; its scalars are logged with the step."""
     measure: Callable[[int], Scalars] | None = None
     """Called before every checkpoint; its scalars are logged in a line of their own."""
+    count: Callable[[], Mapping[str, int]] | None = None
+    """Called before every checkpoint by all processes; their sums are logged in the same line."""
     after_save: Callable[[int], None] | None = None
     on_progress: Callable[[int, Scalars], None] | None = None
 
@@ -158,8 +160,9 @@ class Training:
             hooks.on_progress(step + 1, row)
 
     def _save(self, step: int, optimizer: Optimizer, hooks: Hooks, log: MetricLog | None) -> None:
+        counted = self.group.total(hooks.count()) if hooks.count else {}
         if hooks.measure and log is not None:
-            log.write(step, hooks.measure(step))
+            log.write(step, {**hooks.measure(step), **counted})
         path = checkpoint_path(self.folder, step)
         if self.group.is_first:
             save_checkpoint(
