@@ -18,11 +18,21 @@ class Outer(Settings):
     name: str
     inner: Inner = Inner()
     other: Inner | None = None
+    width: int | None = 128
 
 
 def test_nested_values_are_read() -> None:
     settings = read_settings(Outer, {"name": "x", "inner": {"num_steps": 3}}, origin="recipe")
     assert settings == Outer(name="x", inner=Inner(num_steps=3))
+
+
+def test_an_optional_setting_is_left_out_by_name() -> None:
+    values = override({"name": "none"}, ["width=none"])
+    settings = read_settings(Outer, values, origin="recipe")
+    assert settings.width is None
+    assert settings.name == "none", "what cannot be left out keeps its word"
+    with pytest.raises(SettingError, match=r"num_steps: .*\(got 'none'\)"):
+        read_settings(Inner, {"num_steps": "none"}, origin="recipe")
 
 
 def test_settings_are_frozen() -> None:

@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -47,6 +49,29 @@ def test_resuming_drops_what_will_be_written_again(tmp_path: Path) -> None:
         (2, 2.0),
         (3, 30.0),
     ]
+
+
+def test_tensorboard_gets_the_same_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[object, ...]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, *, purge_step: int) -> None:
+            told.append((folder, purge_step))
+
+        def add_scalar(self, *scalar: object) -> None:
+            told.append(scalar)
+
+        def close(self) -> None:
+            told.append(("closed",))
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    with MetricLog(tmp_path / "metrics.jsonl", keep_until_step=4) as log:
+        log.write(5, {"loss": 0.5, "stage": "reading"})
+    assert told == [(str(tmp_path / "tensorboard"), 5), ("loss", 0.5, 5), ("closed",)]
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:

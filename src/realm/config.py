@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from realm.errors import SettingError
 
@@ -21,6 +21,18 @@ class Settings(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out(cls, values: Any) -> Any:
+        """TOML has no null: an optional setting that is to be left out is called "none"."""
+        if not isinstance(values, dict):
+            return values
+        optional = {n for n, f in cls.model_fields.items() if type(None) in get_args(f.annotation)}
+        return {
+            name: None if value == "none" and name in optional else value
+            for name, value in values.items()
+        }
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)

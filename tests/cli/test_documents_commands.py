@@ -7,6 +7,9 @@ import pytest
 from command_line import error_of, realm
 
 from realm.cli.options import open_run
+from realm.models.checkpoint import copy_checkpoint
+from realm.run_folder import TAKEN_FROM
+from realm.training.state import checkpoint_path
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +28,10 @@ reader = {{ trunk = "{trunk_folder}" }}
         encoding="utf-8",
     )
     opened = open_run(path, str(recipe))
-    opened.start()
-    opened.snapshot("start")
+    target = checkpoint_path(opened.training_of("pretrain")[0], 0)
+    inputs = {"corpus": opened.corpus().fingerprint, TAKEN_FROM: "start"}
+    copy_checkpoint(opened.start(), target, inputs=inputs)
+    opened.snapshot("pretrain")
     return path
 
 

@@ -62,7 +62,7 @@ def test_logs_get_a_line_now_and_then(
         advance(2, "loss 1.0")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "steps: 1/2  loss 2.0"
-    assert lines[-1] == "steps: 2 in 0:00"
+    assert lines[-1] == "steps: 2 in 0:00  loss 1.0"
 
 
 def test_a_terminal_gets_a_bar(

@@ -10,6 +10,7 @@ from command_line import error_of, realm
 from tiny_recipe import write_tiny_recipe
 
 from realm import experiment
+from realm.cli import run_commands
 from small_world import ARTICLES
 
 QUESTIONS = (
@@ -53,6 +54,23 @@ def finished_run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_documents_are_named_where_a_run_begins(
+    tmp_path: Path, corpus_source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From whichever folder it goes on, they are the same."""
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        run_commands, "make_all_stages", lambda opened: seen.append(opened.experiment.sources)
+    )
+    monkeypatch.setattr(run_commands, "write_report", lambda run: run)
+    monkeypatch.chdir(corpus_source.parent)
+    run = tmp_path / "run"
+    for named in (("--source", corpus_source.name), ()):
+        result = realm("run", "--run", run, *named)
+        assert result.exit_code == 0, result.output
+    assert seen == [(str(corpus_source),)] * 2
 
 
 def test_a_second_start_finds_everything_done(recipe: Path, finished_run: Path) -> None:

@@ -3,7 +3,7 @@ import gzip
 import json
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,22 @@ def raising(error: Exception) -> Callable[..., Any]:
         raise error
 
     return function
+
+
+def test_a_connection_that_breaks_off_is_no_fault_of_the_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was built until then is kept, as after a full disk."""
+
+    def rows() -> Iterator[dict[str, object]]:
+        yield from ROWS
+        raise ConnectionError("gone")
+
+    breaking = module("datasets", load_dataset=lambda *_, **__: rows())
+    monkeypatch.setitem(sys.modules, "datasets", breaking)
+    expected = rf"hub:x broke off after row {len(ROWS)} \(gone\): start again"
+    with pytest.raises(ResourceError, match=expected):
+        list(read_documents(["hub:x"]))
 
 
 def test_hub_errors(monkeypatch: pytest.MonkeyPatch) -> None:

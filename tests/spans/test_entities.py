@@ -114,6 +114,15 @@ def test_tags_are_joined() -> None:
     ]
 
 
+@pytest.mark.parametrize(("last", "alone"), [("E-", "S-"), ("L-", "U-")])
+def test_tags_that_name_ends_are_joined(last: str, alone: str) -> None:
+    tags = ["B-PER", "I-PER", f"{last}PER", f"{alone}PER", f"{alone}LOC", "O"]
+    offsets = [(0, 3), (4, 9), (10, 13), (14, 16), (17, 20), (21, 25)]
+    assert join_tags(tags, offsets, range(6)) == [
+        Span(0, 13, "PER"), Span(14, 16, "PER"), Span(17, 20, "LOC"),
+    ]  # fmt: skip
+
+
 def test_the_first_token_speaks_for_its_word() -> None:
     offsets = [(0, 3), (3, 5), (5, 6)]
     assert join_tags(["PER", "O", "O"], offsets, [0, 0, 1]) == [Span(0, 5, "PER")]

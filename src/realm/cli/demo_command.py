@@ -102,9 +102,10 @@ def _next_commands(run: Path) -> str:
     return f"""What to try next:
   realm ask --run {run}
       ask questions of your own
+  realm serve --run {run}
+      ask in the browser, see the evidence, add documents and ask again
   realm info --run {run}
       see what the run holds and what it took; {run}/report.html shows the curves
-  realm corpus FOLDER --run runs/mine
-  realm run --run runs/mine
+  realm run --run runs/mine --source FOLDER
       pre-train on documents of your own; `realm finetune FILE --run runs/mine` where you
       have questions"""

@@ -29,6 +29,9 @@ _REASONS = {
 }
 
 
+_OTHER_CORPUS = "documents of your own do (`realm swap-corpus`)"
+
+
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("info")(info)
@@ -101,6 +104,8 @@ def show_import(run: Path) -> None:
         return
     parts = read_manifest(run / IMPORT).settings["parts"]
     rows = [[part, parts.get(part, "missing: " + hint)] for part, hint in WHERE_FROM.items()]
+    if "passages" in parts:
+        rows.append(["titles of passages", f"missing: block records have none; {_OTHER_CORPUS}"])
     show_table("Imported parts", ("part", "from"), rows, num_names=2)
     rows = [[use, ", ".join(lacking(parts, use)) or "nothing"] for use in NEEDED]
     show_table("What they are enough for", ("command", "lacks"), rows, num_names=2)

@@ -43,11 +43,20 @@ def add_to(app: typer.Typer) -> None:
 def whole_run(
     run: RunOption,
     recipe: Annotated[str, typer.Argument(metavar="[RECIPE]", show_default=False)] = "",
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            metavar="SOURCE",
+            help="Documents: a folder, a file, or hub:NAME; may be given repeatedly.",
+        ),
+    ] = None,
     assignments: SetOption = None,
 ) -> None:
     """Do every stage of a recipe, then measure; started again, go on where it stopped."""
     begin = time.perf_counter()
-    opened = open_run(run, recipe, assignments)
+    changes = {"sources": absolute(sources)} if sources else {}
+    opened = open_run(run, recipe, assignments, **changes)
     make_all_stages(opened)
     if opened.experiment.dev_questions:
         from realm.scoring import evaluate

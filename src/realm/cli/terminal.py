@@ -165,14 +165,15 @@ def _display(console: Console) -> Iterator[Progress]:
 
 @contextmanager
 def _lines(title: str, pace: Pace) -> Iterator[Advance]:
-    last_line = time.monotonic()
+    last_line, last_note = time.monotonic(), ""
 
     def advance(done: int, note: str) -> None:
-        nonlocal last_line
+        nonlocal last_line, last_note
+        last_note = note
         pace.note(done)
         if time.monotonic() - last_line >= _SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
             say(f"{title}: {pace}  {note}".rstrip())
 
     yield advance
-    say(f"{title}: {pace.summary()}")
+    say(f"{title}: {pace.summary()}  {last_note}".rstrip())

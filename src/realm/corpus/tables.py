@@ -72,7 +72,7 @@ def read_hub(source: str) -> Iterator[Row]:
     """Stream `hub:NAME`, `hub:NAME:SPLIT` or `hub:NAME:CONFIGURATION:SPLIT`; the split is train.
 
     Raises:
-        ResourceError: the package `datasets` is not installed.
+        ResourceError: the package `datasets` is not installed; or rows came and then no more.
         SourceError: it is not named so; or the hub does not have it, or cannot be reached.
     """
     name, *rest = source.removeprefix("hub:").split(":")
@@ -88,6 +88,7 @@ def read_hub(source: str) -> Iterator[Row]:
         raise ResourceError(message) from error
     configuration = rest[0] if len(rest) > 1 else None
     split = rest[-1] if rest else "train"
+    number = 0
     try:
         rows: Iterable[Any] = datasets.load_dataset(
             name, configuration, split=split, streaming=True
@@ -98,6 +99,11 @@ def read_hub(source: str) -> Iterator[Row]:
         raise
     except Exception as error:  # the library raises errors of many packages
         reason = " ".join(str(error).split())
+        if number:
+            raise ResourceError(
+                f"{source} broke off after row {number:,} ({reason}): start again, and it goes on "
+                "from there"
+            ) from error
         raise SourceError(
             f"cannot read {source} ({reason}): check its name, its split and the connection"
         ) from error

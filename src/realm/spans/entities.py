@@ -220,7 +220,10 @@ class ModelTagger:
                 name, use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError) as error:
-            message = f"there is no token classification model {name!r}: check its path or name"
+            message = (
+                f"there is no token classification model {name!r} with weights in safetensors: "
+                "check its path or name (other files are not read, since unpickling may run code)"
+            )
             raise ArtifactError(message) from error
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])[0]
@@ -259,10 +262,14 @@ class ModelTagger:
         ]
 
 
+_BEGINNING = ("B-", "S-", "U-")  # the last two begin and end with one word
+_PREFIXES = (*_BEGINNING, "I-", "E-", "L-")
+
+
 def join_tags(
     tags: Sequence[str], offsets: Sequence[Sequence[int]], words: Sequence[int | None]
 ) -> list[Span]:
-    """Join tags of tokens (IOB1, IOB2 or bare labels) to spans of characters.
+    """Join tags of tokens (IOB1, IOB2, BIOES, BILOU or bare labels) to spans of characters.
 
     The first token of a word speaks for all of it; special tokens are of no word.
     """
@@ -275,8 +282,8 @@ def join_tags(
             if last_label != "O":
                 spans[-1] = spans[-1]._replace(end=end)
             continue
-        prefix, label = tag[:2], tag[2:] if tag[:2] in ("B-", "I-") else tag
-        if label == last_label != "O" and prefix != "B-":
+        prefix, label = (tag[:2], tag[2:]) if tag[:2] in _PREFIXES else ("", tag)
+        if label == last_label != "O" and prefix not in _BEGINNING:
             spans[-1] = spans[-1]._replace(end=end)
         elif label != "O":
             spans.append(Span(start, end, label))
