@@ -1,8 +1,11 @@
 """A run with untrained models in place of trained ones, and the process that serves it."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from realm.config import read_settings
@@ -36,13 +39,34 @@ def make_run(path: Path, source: Path, trunk: Path, *, names: tuple[str, ...]) -
     for name in names:
         target = checkpoint_path(run.training_of(name)[0], 0)
         copy_checkpoint(start, target, inputs={**inputs, TAKEN_FROM: "start"})
-    run.snapshot(names[-1])
+    run.snapshot(names[-1] if names else "start")
     return run
 
 
-def start_server(run: Path, *arguments: str | Path) -> "subprocess.Popen[str]":
+def start_server(run: str | Path, *arguments: str | Path) -> "subprocess.Popen[str]":
     """`realm serve` as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "serve", "--run", run, *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+@contextmanager
+def served(
+    *arguments: str | Path,
+) -> Iterator[tuple["subprocess.Popen[str]", tuple[str, int], list[str]]]:
+    """A server over a run, its address, and what it said before it was ready."""
+    process = start_server(*arguments)
+    assert process.stderr is not None
+    said: list[str] = []
+    try:
+        while not (
+            found := re.search(r"is served at http://(.*):(\d+)/$", said[-1] if said else "")
+        ):
+            line = process.stderr.readline()
+            assert line, said
+            said.append(line.rstrip())
+        yield process, (found[1], int(found[2])), said
+    finally:
+        process.kill()
+        process.communicate()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from realm import stages
 from realm.artifact import read_manifest
@@ -15,8 +16,10 @@ from realm.examples.question import Question
 from realm.experiment import Experiment, SelectionSettings, with_overrides
 from realm.metric_log import read_metrics
 from realm.openqa.answerer import Answerer
+from realm.openqa.objective import OpenQaObjective
 from realm.run_folder import RunFolder
 from realm.stages import Run
+from realm.training.loop import Scalars
 from realm.training.state import steps_in
 from small_world import make_tokenizer, write_trunk
 
@@ -185,6 +188,36 @@ def test_the_reader_may_drop_out_in_fine_tuning_alone(
     # Two runs of one recipe begin alike.
     assert losses[0][0] == losses[1][0]
     assert losses[0][1] != losses[1][1]
+
+
+class Stopped(Exception):
+    """As if the process had been killed."""
+
+
+def test_fine_tuning_that_was_stopped_ends_as_one_that_was_not(
+    experiment: Experiment, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, though questions are chosen and hidden states dropped by chance."""
+    wanted = changed(experiment, questions, **{"finetune.reader_dropout": "0.3"})
+    whole = Run(tmp_path / "whole", wanted).finetune()
+    loss = OpenQaObjective.loss
+
+    def until_the_third_step(objective: OpenQaObjective, step: int) -> tuple[Tensor, Scalars]:
+        if step == 2:
+            raise Stopped
+        return loss(objective, step)
+
+    stopped = Run(tmp_path / "stopped", wanted)
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenQaObjective, "loss", until_the_third_step)
+        with pytest.raises(Stopped):
+            stopped.finetune()
+    resumed = Run(tmp_path / "stopped", wanted).finetune()
+    assert resumed.name == whole.name == "step-000000003"
+    ours, theirs = (load_file(path / "weights.safetensors") for path in (resumed, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    start = load_file(Run(tmp_path / "whole", wanted).start() / "weights.safetensors")
+    assert any(not torch.equal(ours[name], start[name]) for name in start)
 
 
 def test_exact_match_is_measured_while_training(

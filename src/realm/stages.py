@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from realm.artifact import fingerprint_of
-from realm.errors import SettingError
+from realm.artifact import fingerprint_of, is_finished
+from realm.errors import ArtifactError, SettingError
 from realm.evaluation.open_qa import exact_match_of_sample
 from realm.examples.question import Question
 from realm.experiment import BEST_FINETUNED_BY
@@ -24,6 +24,7 @@ from realm.openqa.finetune import select_questions
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
 from realm.pretrain_stages import Measure, PretrainRun
 from realm.retrieval.retriever import Retriever
+from realm.run_folder import IMPORT
 from realm.training.loop import Objective, Scalars
 
 
@@ -99,11 +100,26 @@ class Run(PretrainRun):
     def answerer(self, name: str = "") -> Answerer:
         """The object that answers, with the furthest checkpoint or the named one."""
         name = name or self.newest_checkpoint()
-        self.require_answering(name)
+        self._require_reader(name)
         return self.searcher(name)
 
     def require_answering(self, name: str) -> None:
-        """Make sure that the named checkpoint of an imported run can read and point at answers."""
+        """Make sure that the reader of a checkpoint was taught to point at answers.
+
+        By fine-tuning, or by its warm start: after that it answers before it has seen a question.
+
+        Raises:
+            ArtifactError: it was not, or an import has no such reader.
+        """
+        self._require_reader(name)
+        was_warmed = name != "start" and self.experiment.warm_start.reader.loop.num_steps > 0
+        if not (name == "finetune" or was_warmed or is_finished(self.path / IMPORT)):
+            raise ArtifactError(
+                f"{self.path} has no reader that was taught to answer: run "
+                f"`realm finetune --run {self.path}`"
+            )
+
+    def _require_reader(self, name: str) -> None:
         self.require("query embedder", "reader")
         if name != "finetune":
             self.require("span head")
@@ -144,10 +160,12 @@ class Run(PretrainRun):
         """Those of the training questions that this corpus can answer, and a few others."""
         questions, settings = self.train_questions(), self.experiment.finetune
         with self.progress("questions looked up", len(questions)) as advance:
-            return select_questions(
+            chosen = select_questions(
                 model, self.corpus(), retriever, questions, settings.objective,
                 seed=settings.loop.seed, on_progress=lambda done: advance(done, ""),
             )  # fmt: skip
+            advance(len(questions), f"{len(chosen):,} to learn from")
+        return chosen
 
 
 def all_stages(run: Run) -> Sequence[tuple[str, Callable[[], object]]]:

@@ -229,15 +229,16 @@ def candidates(
         has = start >= 0
         found.append({
             "passage_id": passage.passage_id, "document_id": passage.document_id,
-            "title": passage.title, "text": passage.text, "retrieval_probability": belief,
+            "title": passage.title, "text": passage.text, "start": passage.start,
+            "end": passage.start + len(passage.text), "retrieval_probability": belief,
             "reading_probability": 0.6 * score if has else 0.0,
             "answer_start": start if has else None,
             "answer_end": start + len(text) if has else None,
         })  # fmt: skip
     null = {
         "passage_id": None, "document_id": None, "title": "", "text": "",
-        "retrieval_probability": beliefs[-1], "reading_probability": 0.0,
-        "answer_start": None, "answer_end": None,
+        "start": None, "end": None, "retrieval_probability": beliefs[-1],
+        "reading_probability": 0.0, "answer_start": None, "answer_end": None,
     }  # fmt: skip
     return [*found, null]
 
@@ -275,12 +276,14 @@ def fill_mask(corpus: StubCorpus, body: dict[str, Any]) -> dict[str, Any]:
     ]
     null = {
         "passage_id": None, "document_id": None, "title": "", "text": "",
-        "retrieval_probability": beliefs[-1], "answer_probability": 0.02, "retrieval_utility": 0.0,
+        "start": None, "end": None, "retrieval_probability": beliefs[-1],
+        "answer_probability": 0.02, "retrieval_utility": 0.0,
     }  # fmt: skip
     rows = [
         {
             "passage_id": p.passage_id, "document_id": p.document_id, "title": p.title,
-            "text": p.text, "retrieval_probability": belief,
+            "text": p.text, "start": p.start, "end": p.start + len(p.text),
+            "retrieval_probability": belief,
             "answer_probability": 0.8 * score, "retrieval_utility": 3.5 * score - 0.9,
         }
         for belief, (score, p) in zip(beliefs, read, strict=False)

@@ -334,6 +334,12 @@ def test_why_shows_what_each_passage_does_and_the_null_passage_last(page: "Page"
         products.append(product)
     assert products[:-1] == sorted(products[:-1], reverse=True)
     assert rows.first.locator("mark").count() == 1
+    words = rows.first.locator("mark").inner_text()
+    rows.first.locator(".source a").click()
+    passage = page.locator("article mark")
+    expect(passage).to_be_in_viewport()
+    expect(passage).to_contain_text(words)
+    page.go_back()
     page.get_by_role("link", name="All answers").click()
     assert_marked(page.locator(CARDS))
 

@@ -72,6 +72,11 @@ def test_one_gap_is_summed_over_the_candidates(
     without = reader[0].argmax()
     assert filled.fillings_without_retrieval[0].text == tokenizer.id_to_token(int(without))
     assert filled.answer == filled.fillings[0]
+    assert (filled.candidates[0].start, filled.candidates[0].end) == (None, None)
+    for candidate in filled.candidates[1:]:
+        assert candidate.document_id is not None
+        document = small_store.document(candidate.document_id)
+        assert document.text[candidate.start : candidate.end].split() == candidate.text.split()
     for place, candidate in enumerate(filled.candidates):
         assert candidate.retrieval_probability == pytest.approx(float(beliefs[place]), rel=1e-3)
         likelihood = float(reader[place, best[0]])

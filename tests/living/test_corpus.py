@@ -17,6 +17,7 @@ from realm.index.snapshot import write_snapshot
 from realm.living import corpus as corpus_module
 from realm.living.corpus import LivingCorpus
 from realm.living.journal import Journal
+from realm.living.segment import write_segment
 from realm.living.state import Edit, UnknownDocument
 from realm.models.checkpoint import Model
 from realm.openqa.answerer import Answerer
@@ -386,6 +387,40 @@ def test_questions_are_answered_while_documents_come_and_go(corpus: LivingCorpus
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_merge_holds_up_neither_questions_nor_edits(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a segment is being written, both are done as always."""
+    is_writing, may_go_on = Event(), Event()
+
+    def write_when_told(*arguments: Any) -> PassageStore:
+        is_writing.set()
+        assert may_go_on.wait(timeout=60)
+        return write_segment(*arguments)
+
+    def ids_found() -> set[str]:
+        answerer = corpus.view().answerer
+        rows = answerer.retrieve(["zebra"], 60)[0]
+        return {answerer.store.passage(int(row)).document_id for row in rows[rows >= 0]}
+
+    monkeypatch.setattr(corpus_module, "write_segment", write_when_told)
+    corpus.put([Document("before", "", "A zebra came before the merge.")])
+    merging = Thread(target=corpus.merge)
+    merging.start()
+    assert is_writing.wait(timeout=60)
+    try:
+        corpus.put([Document("meanwhile", "", "A zebra came meanwhile.")])
+        assert {"before", "meanwhile"} <= ids_found()
+        corpus.remove(["before"])
+        assert "before" not in ids_found()
+        assert merging.is_alive(), "all of this was done before the merge had ended"
+    finally:
+        may_go_on.set()
+        merging.join()
+    assert "meanwhile" in ids_found()
+    assert "before" not in ids_found()
 
 
 def test_many_documents_are_merged_in_the_background(

@@ -56,6 +56,9 @@ def test_by_hand(reading: Reading, small_store: PassageStore) -> None:
     # "Tavil" stands in the second passage too, but nothing points there.
     assert (second.reading_probability, second.answer_start, second.answer_end) == (0.0, None, None)
     assert (null.passage_id, null.document_id, null.text) == (None, None, "")
+    passage = small_store.passage(BRISK)
+    assert (second.start, second.end) == (passage.source_start, passage.source_end)
+    assert (null.start, null.end) == (None, None)
     assert null.reading_probability == 0.0
 
 

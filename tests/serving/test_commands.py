@@ -6,12 +6,14 @@ import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mcp.client import Client
-from small_run import make_run
+from mcp.client.stdio import StdioServerParameters
 from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
@@ -27,6 +29,7 @@ from realm.serving.service import Service, service_settings
 from realm.serving.suggestions import example_gaps
 from realm.serving.tokens import read_tokens
 from realm.stages import Run
+from small_run import PROGRAM, make_run
 
 QUESTION = "Where is Tavil?"
 LONG = "0123456789abcdef"
@@ -93,6 +96,22 @@ def test_agents_get_the_same(run: Run, corpus: Corpus) -> None:
     assert blank.is_error
 
 
+def test_an_agents_program_starts_the_command(run: Run) -> None:
+    """Over standard input and output, on which nothing but messages may be written."""
+    settings = ("precision=fp32", "attention=eager", f"num_threads={torch.get_num_threads()}")
+    computing = [word for setting in settings for word in ("--set", setting)]
+    arguments = ["-c", PROGRAM, "mcp", "--run", str(run.path), *computing]
+
+    async def call() -> Any:
+        started = StdioServerParameters(command=sys.executable, args=arguments)
+        async with Client(started) as client:
+            return await client.call_tool("ask", {"question": QUESTION, "top_k": 2})
+
+    result = asyncio.run(call())
+    printed = realm("ask", QUESTION, "--run", run.path, "--json", "--top-k", "2")
+    assert result.structured_content == json.loads(printed.stdout)
+
+
 def test_an_agent_learns_what_the_run_lacks(corpus: Corpus, run: Run) -> None:
     server = agent_tools("small", corpus, versions_of(run), missing_answers="no reader: train one")
 
@@ -105,18 +124,80 @@ def test_an_agent_learns_what_the_run_lacks(corpus: Corpus, run: Run) -> None:
     assert "no reader: train one" in result.content[0].text
 
 
-def test_a_run_that_was_not_fine_tuned(
+@contextmanager
+def client_of(run: Run) -> Iterator[TestClient]:
+    """The service over a run, with the documents that it really has."""
+    corpus = open_corpus(run)
+    service = Service(corpus, describe(run, corpus), service_settings([]))
+    with TestClient(create_app(service, Access()), base_url="http://localhost") as client:
+        yield client
+    corpus.close()
+
+
+def test_a_run_whose_reader_was_never_taught(
+    tmp_path: Path, corpus_source: Path, trunk_folder: Path
+) -> None:
+    run = make_run(tmp_path / "run", corpus_source, trunk_folder, names=())
+    with client_of(run) as client:
+        assert client.get("/v1/info").json()["can"]["answer"] is False
+        refused = client.post("/v1/answer", json={"question": QUESTION})
+        found = client.post("/v1/retrieve", json={"queries": [QUESTION]})
+    assert refused.status_code == 409
+    assert "no reader that was taught to answer" in refused.json()["detail"]
+    assert "`realm finetune --run" in refused.json()["detail"]
+    assert found.status_code == 200
+    assert len(found.json()["results"][0]["passages"]) == 5
+    error = error_of(realm("ask", QUESTION, "--run", run.path))
+    assert error == f"error: {refused.json()['detail']}", "the shell says the same"
+
+
+def test_a_reader_that_was_pre_trained_alone_answers(
     tmp_path: Path, corpus_source: Path, trunk_folder: Path
 ) -> None:
     run = make_run(tmp_path / "run", corpus_source, trunk_folder, names=("pretrain",))
     (tmp_path / "questions.jsonl").unlink()  # and it moved to a machine without its questions
-    corpus = open_corpus(run)
-    served = describe(run, corpus)
-    corpus.close()
-    assert list(served.missing) == ["answer"]
-    assert "`realm finetune --run" in served.missing["answer"]
-    assert served.examples[:2] == ("What is Ida Renquist?", "What is Lomvar Bridge?")
-    assert served.versions.model.startswith("pretrain:")
+    with client_of(run) as client:
+        info = client.get("/v1/info").json()
+        result = client.post("/v1/answer", json={"question": QUESTION}).json()
+    assert info["can"]["answer"] is True
+    assert info["model"].startswith("pretrain:")
+    assert info["examples"][:2] == ["What is Ida Renquist?", "What is Lomvar Bridge?"]
+    printed = realm("ask", QUESTION, "--run", run.path, "--json")
+    assert json.loads(printed.stdout) == result
+
+
+PORT = {"title": "Quillan", "text": "Quillan Marsh has a lighthouse. Odalys Brankovic built it."}
+ASK_OF_PORT = "Quillan Marsh has a lighthouse. Odalys Brankovic built it."
+
+
+def test_documents_that_were_put_are_found_at_once_and_those_removed_never(
+    tmp_path: Path, corpus_source: Path, trunk_folder: Path
+) -> None:
+    run = make_run(tmp_path / "run", corpus_source, trunk_folder, names=("pretrain", "finetune"))
+
+    def found(client: TestClient, **body: Any) -> set[tuple[str, str]]:
+        body = {"queries": [ASK_OF_PORT], "k": 100, **body}
+        (result,) = client.post("/v1/retrieve", json=body).json()["results"]
+        return {(p["document_id"], p["text"]) for p in result["passages"]}
+
+    with client_of(run) as client:
+        before = found(client)
+        put = client.put("/v1/documents/ports/quillan", json=PORT)
+        assert put.json()["edits"][0]["action"] == "added"
+        assert found(client) - before == {("ports/quillan", PORT["text"])}
+        answered = client.post(
+            "/v1/answer", json={"question": ASK_OF_PORT, "num_passages": 100, "candidates": True}
+        ).json()
+        assert "ports/quillan" in {one["document_id"] for one in answered["candidates"]}
+        assert answered["corpus_version"] == put.json()["corpus_version"]
+        other = {**PORT, "text": "Quillan Marsh has no lighthouse any more."}
+        assert client.put("/v1/documents/ports/quillan", json=other).json()["edits"][0][
+            "action"
+        ] == "replaced"  # fmt: skip
+        assert found(client) - before == {("ports/quillan", other["text"])}
+        assert client.delete("/v1/documents/ports/quillan").status_code == 200
+        assert found(client) == before
+        assert client.get("/v1/documents/ports/quillan").status_code == 404
 
 
 def test_gaps_to_try_are_sentences_of_the_corpus(

@@ -1,22 +1,19 @@
 """Does `realm serve` start, answer, refuse and stop as a process of its own?"""
 
 import json
-import re
 import signal
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_run import make_run, start_server
 
 from realm.stages import Run
+from small_run import make_run, served
 
 READER = "reader-token-0123456789"
 QUESTION = "Where is Tavil?"
@@ -26,25 +23,6 @@ QUESTION = "Where is Tavil?"
 def run(tmp_path_factory: pytest.TempPathFactory, corpus_source: Path, trunk_folder: Path) -> Run:
     path = tmp_path_factory.mktemp("runs") / "small"
     return make_run(path, corpus_source, trunk_folder, names=("pretrain", "finetune"))
-
-
-@contextmanager
-def served(*arguments: Any) -> Iterator[tuple["subprocess.Popen[str]", tuple[str, int], list[str]]]:
-    """A server, its address, and what it said before it was ready."""
-    process = start_server(*arguments)
-    assert process.stderr is not None
-    said: list[str] = []
-    try:
-        while not (
-            found := re.search(r"is served at http://(.*):(\d+)/$", said[-1] if said else "")
-        ):
-            line = process.stderr.readline()
-            assert line, said
-            said.append(line.rstrip())
-        yield process, (found[1], int(found[2])), said
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def get(address: tuple[str, int], path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
@@ -89,6 +67,34 @@ def test_a_life(run: Run, tmp_path: Path) -> None:
         lines = [json.loads(line) for line in process.stderr.read().splitlines()]
     assert [line["endpoint"] for line in lines].count("/v1/answer") == 2
     assert not any(QUESTION in json.dumps(line) for line in lines), "questions are not logged"
+
+
+def test_what_was_acknowledged_survives_a_kill(
+    tmp_path: Path, corpus_source: Path, trunk_folder: Path
+) -> None:
+    run = make_run(tmp_path / "run", corpus_source, trunk_folder, names=("pretrain", "finetune"))
+    documents = [{"id": f"log/{n}", "text": f"Entry {n} of the log."} for n in range(3)]
+    with served(run.path, "--port", "0") as (process, address, _):
+        assert get(address, "/v1/documents", {"documents": documents})[0] == 200
+        process.kill()
+        process.wait()
+    with served(run.path, "--port", "0") as (_, address, _):
+        for document in documents:
+            status, kept = get(address, f"/v1/documents/{document['id']}")
+            assert (status, kept["text"]) == (200, document["text"])
+        body = {"queries": ["Entry 2 of the log."], "k": 100}
+        (result,) = get(address, "/v1/retrieve", body)[1]["results"]
+        found = [p["document_id"] for p in result["passages"]]
+        assert {d["id"] for d in documents} <= set(found)
+
+
+def test_questions_are_logged_where_that_is_asked_for(run: Run) -> None:
+    with served(run.path, "--port", "0", "--log-questions") as (process, address, _):
+        assert get(address, "/v1/answer", {"question": QUESTION})[0] == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        assert process.stderr is not None
+        assert QUESTION in process.stderr.read()
 
 
 def finish_after_the_signal(

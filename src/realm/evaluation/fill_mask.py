@@ -50,12 +50,17 @@ class Filling:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one passage does to the prediction of a filling; the null passage has no id."""
+    """What one passage does to the prediction of a filling; the null passage has no id.
+
+    `start` and `end` are the passage's characters in its document.
+    """
 
     passage_id: int | None
     document_id: str | None
     title: str
     text: str
+    start: int | None
+    end: int | None
     retrieval_probability: float
     answer_probability: float
     retrieval_utility: float
@@ -162,6 +167,8 @@ class MaskFiller:
                 document_id=passage.document_id if passage else None,
                 title=passage.title if passage else "",
                 text=passage.text if passage else "",
+                start=passage.source_start if passage else None,
+                end=passage.source_end if passage else None,
                 retrieval_probability=float(beliefs[place]),
                 answer_probability=float(reader[place].exp()),
                 retrieval_utility=float(utility[place]),

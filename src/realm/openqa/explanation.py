@@ -20,14 +20,17 @@ from realm.retrieval.candidates import NULL_ROW
 class ReadCandidate:
     """One passage that was read, and what it makes of the first answer.
 
-    The null passage has no ids. Where the answer does not stand in the passage its probability is
-    0 and its place None.
+    The null passage has no ids and no place. `start` and `end` are the passage's characters in its
+    document. Where the answer does not stand in the passage, its probability is 0 and its place
+    None.
     """
 
     passage_id: int | None
     document_id: str | None
     title: str
     text: str
+    start: int | None
+    end: int | None
     retrieval_probability: float
     reading_probability: float
     answer_start: int | None
@@ -64,7 +67,7 @@ def explain(
             if key and span.key(answers) == key
         ]
         candidates.append(_candidate(store, row, beliefs[place], spans, answers))
-    nothing = ReadCandidate(None, None, "", "", beliefs[-1], 0.0, None, None)
+    nothing = ReadCandidate(None, None, "", "", None, None, beliefs[-1], 0.0, None, None)
     return (*candidates, nothing)
 
 
@@ -82,6 +85,8 @@ def _candidate(
         passage.document_id,
         passage.title,
         passage.text,
+        passage.source_start,
+        passage.source_end,
         belief,
         sum(span.probability for span in counted),
         spans[0].start if spans else None,

@@ -35,6 +35,24 @@ ANSWER: dict[str, Any] = {
     **_VERSIONS,
 }
 
+EXPLAINED: dict[str, Any] = {
+    **ANSWER,
+    "candidates": [
+        {
+            "passage_id": 1,
+            "document_id": "bridges.txt",
+            "title": "Lomvar Bridge",
+            "text": _TEXT,
+            "start": 0,
+            "end": 75,
+            "retrieval_probability": 0.64,
+            "reading_probability": 0.92,
+            "answer_start": 62,
+            "answer_end": 74,
+        },
+    ],
+}
+
 RETRIEVED: dict[str, Any] = {
     "results": [
         {
@@ -66,6 +84,8 @@ FILLED: dict[str, Any] = {
             "document_id": "bridges.txt",
             "title": "Lomvar Bridge",
             "text": _TEXT,
+            "start": 0,
+            "end": 75,
             "retrieval_probability": 0.7,
             "answer_probability": 0.5,
             "retrieval_utility": 3.9,
@@ -75,4 +95,33 @@ FILLED: dict[str, Any] = {
     "fillings_without_retrieval": [
         {"text": "river", "probability": 0.1, "probability_without_retrieval": 0.2}
     ],
+}
+
+SUMMARY: dict[str, Any] = {
+    "id": "ports/keld", "title": "Port Keld", "num_passages": 1, "origin": "edited",
+}  # fmt: skip
+
+EDITED: dict[str, Any] = {
+    "edits": [{"id": "ports/keld", "action": "added", "num_passages": 1}],
+    "corpus_version": "804384e96d16f235:1",
+}
+
+INFO: dict[str, Any] = {
+    "name": "demo",
+    "model": _VERSIONS["model"],
+    "snapshot": _VERSIONS["snapshot"],
+    "snapshot_age_seconds": 5400.0,
+    "corpus_version": _VERSIONS["corpus_version"],
+    "num_documents": 324,
+    "num_passages": 340,
+    "can": {"answer": True, "retrieve": True, "fill_mask": True, "edit": True},
+    "examples": ["Who designed the Lomvar Bridge?", "Tavil is a [MASK] at the sea."],
+}
+
+PROBLEM: dict[str, Any] = {
+    "type": "about:blank",
+    "title": "Unprocessable Content",
+    "status": 422,
+    "detail": "question has nothing but blanks: give some words",
+    "field": "question",
 }

@@ -2,13 +2,12 @@
 
 import torch
 
-from realm.artifact import MANIFEST, is_finished, read_manifest
+from realm.artifact import MANIFEST, read_manifest
 from realm.errors import ArtifactError
 from realm.evaluation.fill_mask import MaskFiller
 from realm.living.corpus import LivingCorpus
 from realm.machine import default_device
 from realm.models.checkpoint import Model, load_model
-from realm.run_folder import IMPORT
 from realm.serving.ports import Corpus, View
 from realm.serving.results import versions_of
 from realm.serving.service import Served
@@ -63,11 +62,7 @@ class RunMaskFiller:
 def no_answers(run: Run) -> str:
     """Why the run answers no questions; empty where it does."""
     try:
-        run.require("query embedder", "reader")
-        if run.newest_checkpoint() != "finetune":
-            run.require("span head")
-            if not is_finished(run.path / IMPORT):
-                return f"{run.path} has no fine-tuned reader: run `realm finetune --run {run.path}`"
+        run.require_answering(run.newest_checkpoint())
     except ArtifactError as error:
         return str(error)
     return ""

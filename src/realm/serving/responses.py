@@ -4,7 +4,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from realm.serving.examples import ANSWER, FILLED, RETRIEVED
+from realm.serving.examples import (
+    ANSWER,
+    DOCUMENT,
+    EDITED,
+    EXPLAINED,
+    FILLED,
+    INFO,
+    PROBLEM,
+    RETRIEVED,
+    SUMMARY,
+)
 from realm.serving.schema import Offset
 
 Probability = Annotated[float, Field(ge=0, le=1.0001)]  # sums of many may be a rounding above
@@ -40,12 +50,17 @@ class AnswerOut(Sent):
 
 
 class CandidateOut(Sent):
-    """What a passage that was read makes of the first answer; the null passage has no ids."""
+    """What a passage that was read makes of the first answer; the null passage has no ids.
+
+    `start` and `end` are the passage's characters in its document.
+    """
 
     passage_id: int | None
     document_id: str | None
     title: str
     text: str
+    start: Offset | None
+    end: Offset | None
     retrieval_probability: Probability = Field(description="p(z|x) over those that were read.")
     reading_probability: Probability = Field(description="p(y|z,x), given this passage alone.")
     answer_start: Offset | None
@@ -55,7 +70,7 @@ class CandidateOut(Sent):
 class AnswerResult(Sent):
     """The answers to one question, best first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [ANSWER]})
+    model_config = ConfigDict(json_schema_extra={"examples": [ANSWER, EXPLAINED]})
 
     question: str
     answers: list[AnswerOut]
@@ -71,6 +86,8 @@ class AnswerResult(Sent):
 
 class AnswerResults(Sent):
     """The answers to several questions, in their order."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"results": [ANSWER]}]})
 
     results: list[AnswerResult]
 
@@ -113,12 +130,17 @@ class FillingOut(Sent):
 
 
 class MaskCandidateOut(Sent):
-    """What one passage makes of a filling; the null passage has no ids."""
+    """What one passage makes of a filling; the null passage has no ids.
+
+    `start` and `end` are the passage's characters in its document.
+    """
 
     passage_id: int | None
     document_id: str | None
     title: str
     text: str
+    start: Offset | None
+    end: Offset | None
     retrieval_probability: Probability
     answer_probability: Probability
     retrieval_utility: float
@@ -149,12 +171,18 @@ class Summary(Sent):
 class DocumentList(Sent):
     """A page of documents; `next` is where the page after it begins, null on the last one."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"documents": [SUMMARY], "next": "ports/keld"}]}
+    )
+
     documents: list[Summary]
     next: str | None
 
 
 class DocumentOut(Summary):
     """A document with its text, as it was given."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**SUMMARY, **DOCUMENT}]})
 
     text: str
 
@@ -169,6 +197,8 @@ class EditOut(Sent):
 
 class EditResult(Sent):
     """What was done; on disk when this is sent."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EDITED]})
 
     edits: list[EditOut]
     corpus_version: str
@@ -185,6 +215,8 @@ class Abilities(Sent):
 
 class Info(Sent):
     """What is served."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [INFO]})
 
     name: str
     model: str
@@ -205,6 +237,8 @@ class Health(Sent):
 
 class Problem(BaseModel):
     """What went wrong (RFC 9457); `field` names what in the request it was."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [PROBLEM]})
 
     type: str
     title: str

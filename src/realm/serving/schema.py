@@ -141,6 +141,10 @@ class NewDocument(DocumentBody):
 class BulkRequest(Received):
     """Documents that are added or replaced together: all or none."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"documents": [{"id": "ports/keld", **DOCUMENT}]}]}
+    )
+
     documents: Annotated[list[NewDocument], Field(min_length=1, max_length=MAX_DOCUMENTS)]
 
     @model_validator(mode="after")

@@ -98,5 +98,5 @@ function passagesOf({ results: [{ passages }] }) {
 /** @param {boolean} canRetrieve */
 function noReader(canRetrieve) {
   const instead = canRetrieve ? " It can still find the passages that a question is about." : "";
-  return unavailable("This run cannot answer questions", `It has no reader that was fine-tuned on questions.${instead}`, "realm finetune");
+  return unavailable("This run cannot answer questions", `It has no reader that was taught to answer.${instead}`, "realm finetune");
 }

@@ -9,7 +9,8 @@ import { passage, source } from "./passages.js";
  * @property {string | null} documentId `null` is the null passage
  * @property {string} title
  * @property {string} text
- * @property {number | null} start
+ * @property {{start?: number, end?: number}} place the passage's characters in its document
+ * @property {number | null} start of the answer in the text
  * @property {number | null} end
  * @property {number} believed p(z|x)
  * @property {number} read p(y|z,x)
@@ -18,12 +19,13 @@ import { passage, source } from "./passages.js";
 
 /**
  * What either way of asking says of a candidate, with what only one of them does.
- * @param {{document_id: string | null, title: string, text: string, retrieval_probability: number}} candidate
+ * @param {{document_id: string | null, title: string, text: string, start: number | null, end: number | null, retrieval_probability: number}} candidate
  * @param {Pick<Row, "start" | "end" | "read" | "utility">} said
  * @returns {Row}
  */
-export function rowOf({ document_id, title, text, retrieval_probability }, said) {
-  return { documentId: document_id, title, text, believed: retrieval_probability, ...said };
+export function rowOf({ document_id, title, text, start, end, retrieval_probability }, said) {
+  const place = { start: start ?? undefined, end: end ?? undefined };
+  return { documentId: document_id, title, text, place, believed: retrieval_probability, ...said };
 }
 
 /**
@@ -54,16 +56,16 @@ function rank({ documentId, believed, read }) {
  * @param {string[]} columns
  * @param {string} aboutNull
  */
-function tableRow({ documentId, title, text, start, end, believed, read, utility }, [, ...columns], aboutNull) {
+function tableRow({ documentId, title, text, place, start, end, believed, read, utility }, [, ...columns], aboutNull) {
   const isNull = documentId === null;
   const what = isNull
     ? [element("strong", {}, "The null passage"), element("p", { class: "soft" }, aboutNull)]
-    : [source(documentId, title), passage(text, start, end, 130)];
+    : [source(documentId, title, place), passage(text, start, end, 130)];
   const shares = [believed, read, believed * read].map((share) => [element("span", { class: "number" }, percent(share)), bar(share)]);
   const cells = [...shares, element("span", { class: "number" }, isNull ? "–" : signed(utility ?? 0))];
   return element("tr", { role: "row", class: isNull ? "null" : null },
     element("th", { role: "rowheader", scope: "row" }, what),
-    columns.map((name, place) => element("td", { role: "cell", "data-name": name }, cells[place])));
+    columns.map((name, number) => element("td", { role: "cell", "data-name": name }, cells[number])));
 }
 
 /** @param {number} number */

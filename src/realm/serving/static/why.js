@@ -25,7 +25,7 @@ export function whyView(app) {
     title: "Why this answer?",
     lead: LEAD,
     notice: !can.answer && unavailable("This run cannot answer questions",
-      "So there is no answer to explain: it has no reader that was fine-tuned on questions.", "realm finetune"),
+      "So there is no answer to explain: it has no reader that was taught to answer.", "realm finetune"),
     form: can.answer ? form : null,
     read: questionOf,
     fill,
