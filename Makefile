@@ -2,7 +2,7 @@
 PYTHON ?= python3
 INSTALLED := .venv/.installed
 
-BENCHMARKS := encode train_step finetune_step answer search build refresh scaling serve
+BENCHMARKS := encode train_step finetune_step answer search build refresh scaling edits serve
 
 .PHONY: test test-browser demo format clean bench bench-full
 

@@ -56,8 +56,8 @@ class Server:
         return int(found[1]) / 1024 if found else 0.0
 
 
-def measure(bench: Bench, trained: Path | None) -> None:
-    """Ask the same questions over HTTP and without it."""
+def measure(bench: Bench, trained: Path | None = None) -> None:
+    """Ask the same questions over HTTP and without it, of a trained run where one is given."""
     extent = _EXTENTS[bench.size]
     served = Run.open(trained) if trained else _untrained(bench, extent)
     asked = [question.question for question in questions(extent, 500)]
@@ -178,14 +178,17 @@ def serving(path: Path, threads: int) -> Iterator[Server]:
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=environment_of(threads)
     )
-    try:
-        address = _address(process)
-        # A full pipe of log lines would stop the server.
-        Thread(target=deque, args=(process.stderr, 0), daemon=True).start()
-        yield Server(address, process)
-    finally:
-        process.terminate()
-        process.wait()
+    with process:
+        try:
+            address = _address(process)
+            # A full pipe of log lines would stop the server.
+            reader = Thread(target=deque, args=(process.stderr, 0))
+            reader.start()
+            yield Server(address, process)
+        finally:
+            process.terminate()
+            process.wait()
+        reader.join()
 
 
 def _address(process: "subprocess.Popen[str]") -> str:
@@ -201,10 +204,11 @@ def _address(process: "subprocess.Popen[str]") -> str:
 def _untrained(bench: Bench, extent: Extent) -> Run:
     """The world's run as if it were fine-tuned: its answers are wrong, their cost is right."""
     served: Run = open_world(bench, extent).run
-    target = checkpoint_path(served.training_of("finetune")[0], 0)
-    if not target.exists():
-        inputs = {"corpus": served.corpus().fingerprint, TAKEN_FROM: "start"}
-        copy_checkpoint(served.start(), target, inputs=inputs)
+    inputs = {"corpus": served.corpus().fingerprint, TAKEN_FROM: "start"}
+    for name in ("pretrain", "finetune"):
+        target = checkpoint_path(served.training_of(name)[0], 0)
+        if not target.exists():
+            copy_checkpoint(served.start(), target, inputs=inputs)
     return served
 
 
