@@ -12,6 +12,7 @@ from torch import Tensor
 from realm import stages
 from realm.artifact import read_manifest
 from realm.errors import ArtifactError, SettingError
+from realm.evaluation.retrieval import hits
 from realm.examples.question import Question
 from realm.experiment import Experiment, SelectionSettings, with_overrides
 from realm.metric_log import read_metrics
@@ -188,6 +189,27 @@ def test_the_reader_may_drop_out_in_fine_tuning_alone(
     # Two runs of one recipe begin alike.
     assert losses[0][0] == losses[1][0]
     assert losses[0][1] != losses[1][1]
+
+
+def test_recall_is_measured_while_pre_training(
+    experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    values = {
+        "pretrain.loop": "{ num_steps = 2, save_every = 1, precision = 'fp32' }",
+        "pretrain.objective.num_candidates": "3",
+        "pretrain.refresh.every": "1",
+        "pretrain.num_development_questions": "9",
+    }
+    run = Run(tmp_path / "run", changed(experiment, questions, **values))
+    run.pretrain()
+    rows = read_metrics(tmp_path / "run" / "pretrain" / "metrics.jsonl")
+    measured = [r["development_recall_at_5"] for r in rows if "development_recall_at_5" in r]
+    assert len(measured) == 3, "at steps 0, 1 and 2"
+    # Nothing is taught before, so that it begins with the snapshot of the start.
+    asked = run.development_questions()
+    before = run.searcher("start").retrieve([q.question for q in asked], 5)
+    expected = 100 * hits(asked, before.numpy(), run.corpus()).any(axis=1).mean()
+    assert measured[0] == pytest.approx(expected)
 
 
 class Stopped(Exception):

@@ -17,8 +17,11 @@ from realm.artifact import fingerprint_of, is_finished, read_manifest
 from realm.config import Settings
 from realm.data_stages import DataRun
 from realm.errors import ArtifactError
+from realm.evaluation.open_qa import sample_of
+from realm.evaluation.retrieval import hits
 from realm.experiment import BEST_FINETUNED_BY
 from realm.index.encode import pool_sample
+from realm.index.exact import Index
 from realm.index.snapshot import Snapshot, write_snapshot
 from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
 from realm.models.checkpoint import (
@@ -28,10 +31,15 @@ from realm.models.checkpoint import (
     new_model,
     save_checkpoint,
 )
-from realm.models.embedder import EmbedderSettings, start_projection_from_principal_components
+from realm.models.embedder import (
+    EmbedderSettings,
+    evaluating,
+    start_projection_from_principal_components,
+)
 from realm.models.own_trunk import write_own_trunk
 from realm.models.reader import ReaderSettings
 from realm.models.trunk import OWN_TRUNK
+from realm.openqa.objective import embed_questions, question_ids
 from realm.openqa.question_pairs import (
     QuestionPair,
     QuestionPairObjective,
@@ -186,9 +194,25 @@ class PretrainRun(DataRun):
             Pretraining(
                 folder, load_model(first), store, spans, snapshot, settings,
                 self.experiment.index, inputs, self.progress,
-                queries.corpus(), self.trunk_vectors(),
+                queries.corpus(), self.trunk_vectors(), self._measure_recall(),
             ).run(lambda step, row: advance(step, _note(row)))  # fmt: skip
         return self.checkpoint("pretrain")
+
+    def _measure_recall(self) -> Callable[[Model, Index], Scalars] | None:
+        """Recall@5, in percent, on a sample of the development questions."""
+        size, store = self.experiment.pretrain.num_development_questions, self.corpus()
+        if not size:
+            return None
+        questions = sample_of(self.development_questions(), size)
+
+        def measure(model: Model, index: Index) -> Scalars:
+            with evaluating(model.embedder), torch.no_grad():
+                ids = [question_ids(model, question.question) for question in questions]
+                vectors = embed_questions(model, ids)
+            found = hits(questions, index.search(vectors.cpu(), 5).rows.numpy(), store)
+            return {"development_recall_at_5": 100 * float(found.any(axis=1).mean())}
+
+        return measure
 
     # -- snapshots ------------------------------------------------------------------------
 

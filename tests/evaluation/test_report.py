@@ -23,6 +23,8 @@ def test_a_page_shows_curves_and_results(tmp_path: Path) -> None:
     rows = [{"step": step, "loss": 1 / step, "staleness": step % 3} for step in range(1, 9)]
     log = "".join(json.dumps(row) + "\n" for row in rows)
     log += '{"step": 8, "held_out_loss": null}\n'  # a value that was not finite
+    log += '{"step": 0, "development_recall_at_5": 50.0}\n'
+    log += '{"step": 8, "development_recall_at_5": 60.0}\n'
     (tmp_path / "pretrain" / "metrics.jsonl").write_text(log, encoding="utf-8")
     systems = {
         name: {"recall": {"1": value, "5": value + 10.0}}
@@ -33,7 +35,8 @@ def test_a_page_shows_curves_and_results(tmp_path: Path) -> None:
     file = tmp_path / "evaluation" / "retrieval-<dev>.json"
     file.write_text(json.dumps(report), encoding="utf-8")
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    assert page.count("<svg") == 3  # loss, staleness, recall
+    assert page.count("<svg") == 4  # loss, staleness, recall while training and by file
+    assert "Recall@5 of development questions" in page
     assert "<b>40.0</b>" in page
     assert "1,086" in page
     assert "&lt;dev&gt;" in page

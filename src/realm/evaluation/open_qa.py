@@ -101,10 +101,15 @@ class _Remembering:
 def exact_match_of_sample(
     answerer: Answerer, questions: Sequence[Question], num_questions: int
 ) -> float:
-    """Exact match, in percent, on a random sample of the questions that is always the same."""
-    chosen = np.random.default_rng(_SEED).permutation(len(questions))[:num_questions]
-    predictions = predict(answerer, [questions[i] for i in chosen])
+    """Exact match, in percent, on a sample of the questions."""
+    predictions = predict(answerer, sample_of(questions, num_questions))
     return float(summarise(predictions)["exact_match"])
+
+
+def sample_of(questions: Sequence[Question], num_questions: int) -> list[Question]:
+    """A random sample that is always the same; all of them where there are fewer."""
+    chosen = np.random.default_rng(_SEED).permutation(len(questions))[:num_questions]
+    return [questions[i] for i in chosen]
 
 
 def judge(question: Question, answered: Answered, *, is_readable: bool = False) -> Prediction:

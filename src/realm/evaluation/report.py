@@ -53,6 +53,12 @@ _FIGURES: Mapping[str, Sequence[_Figure]] = {
             "Over the candidates, in nats; 0 where one passage takes all.",
         ),
         _Figure(
+            "Recall@5 of development questions, in percent",
+            "pretrain",
+            {"development_recall_at_5": "a sample of the first file"},
+            "In the index of that moment.",
+        ),
+        _Figure(
             "Staleness of the index",
             "pretrain",
             {"staleness": "steps since the snapshot's checkpoint"},
@@ -84,6 +90,11 @@ _FIGURES: Mapping[str, Sequence[_Figure]] = {
             "Recall on the training questions",
             "finetune",
             {"answer_in_top_5": "in the first 5", "answer_in_beam": "in all retrieved"},
+        ),
+        _Figure(
+            "Exact match of development questions, in percent",
+            "finetune",
+            {"development_exact_match": "a sample of the first file"},
         ),
         _Figure("Read correctly", "finetune", {"read_correctly": "share of training questions"}),
     ),

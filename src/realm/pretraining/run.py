@@ -14,6 +14,7 @@ from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import SettingError
 from realm.examples.masking import make_masker
+from realm.index.exact import Index
 from realm.index.snapshot import IndexSettings, Snapshot
 from realm.index.trunk_vectors import TrunkVectors
 from realm.metric_log import SKIPPED, skipped_examples
@@ -44,6 +45,9 @@ class PretrainSettings(Settings):
     refresh: RefreshSettings = RefreshSettings()
     num_held_out: int = 64
     """Held-out queries on which retrieval utility is measured at every checkpoint."""
+    num_development_questions: int = 0
+    """Questions of the first of `dev_questions` whose recall@5 is measured at every checkpoint, in
+    the index of that moment; nothing learns from them. 0 measures none."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Pretraining:
     """The corpus that queries come from, with its `spans`, where it is not the one to read in."""
     vectors: TrunkVectors | None = None
     """Of the embedder's trunk; where it stays at rest, they make a refresh a matter of seconds."""
+    measure: Callable[[Model, Index], Scalars] | None = None
+    """What else to measure at every checkpoint, with the index of that moment."""
 
     def run(self, on_progress: Callable[[int, Scalars], None] | None = None) -> Path:
         """Pre-train from the newest checkpoint in the folder; return the last checkpoint.
@@ -101,7 +107,7 @@ class Pretraining:
 
         def measure(step: int) -> Scalars:
             objective.index = live.index
-            return objective.held_out_utility(settings.num_held_out)
+            return self._measured(objective, live.index)
 
         def after_save(step: int) -> None:
             refresh_inline()
@@ -116,6 +122,10 @@ class Pretraining:
         with refresh_process(self._task()) if is_apart else nullcontext() as live.process:
             counts = partial(_skipped, objective)
             return training.run(Hooks(before_step, measure, counts, after_save, on_progress))
+
+    def _measured(self, objective: RealmObjective, index: Index) -> Scalars:
+        more = self.measure(self.model, index) if self.measure else {}
+        return {**objective.held_out_utility(self.settings.num_held_out), **more}
 
     def _count_on(self, objective: RealmObjective, *, is_first: bool) -> None:
         """Take the counts of skipped examples that stood at the checkpoint to go on from.
