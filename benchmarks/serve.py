@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from threading import Thread
 
@@ -100,22 +100,22 @@ def _throughput(
 def _alone(
     bench: Bench, server: Server, answerer: Answerer, asked: Sequence[str], over: str
 ) -> None:
-    few = asked[: _ALONE[bench.size]]
+    """Question by question in turns: the machine changes its pace within seconds."""
+    asked_here, asked_there = cycle(asked), cycle(asked)
 
     def ours() -> list[float]:
-        _, done = asyncio.run(_load(server.address, few, _answer, requests=len(few), clients=1))
-        return [1000 * seconds for seconds in done]
+        question, begin = next(asked_there), time.perf_counter()
+        client.post("/v1/answer", json={"question": question}).raise_for_status()
+        return [1000 * (time.perf_counter() - begin)]
 
     def unbatched() -> list[float]:
-        milliseconds = []
-        for question in few:
-            begin = time.perf_counter()
-            answerer.answer([question])
-            milliseconds.append(1000 * (time.perf_counter() - begin))
-        return milliseconds
+        question, begin = next(asked_here), time.perf_counter()
+        answerer.answer([question])
+        return [1000 * (time.perf_counter() - begin)]
 
     sides: dict[str, Repeat] = {OURS: ours, _UNBATCHED: unbatched}
-    samples = by_turns(sides, bench.repeats)
+    with httpx2.Client(base_url=server.address, timeout=60.0) as client:
+        samples = by_turns(sides, bench.repeats * _ALONE[bench.size])
     bench.report.compare_all(
         f"one client, {over}", samples, unit="ms", better="lower", tuned={_UNBATCHED}
     )

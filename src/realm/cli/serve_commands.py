@@ -118,7 +118,9 @@ def _run(
     from realm.serving.opening import describe, open_corpus
     from realm.serving.process import address_of, log_to_standard_error, run_server
     from realm.serving.service import Service
+    from realm.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     corpus = open_corpus(run)
     corpus.view()  # loads the model, so that the first question need not wait for it
     service = Service(corpus, describe(run, corpus), settings)
