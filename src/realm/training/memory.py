@@ -31,8 +31,7 @@ def return_freed_memory() -> None:
         library.malloc_trim(0)
 
 
-def keep_freed_memory() -> None:
-    """Keep what this process frees for its own next use, where the C library can."""
-    if (library := _c_library()) is not None:
-        for name, value in _KEPT.values():
-            library.mallopt(name, value)
+def keep_freed_memory() -> bool:
+    """Keep what this process frees for its own next use; False where the C library cannot."""
+    library = _c_library()
+    return library is not None and all(library.mallopt(*setting) for setting in _KEPT.values())
