@@ -14,7 +14,17 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "realm"
 # The order in which data passes through; a room may use its own stage and those before it.
 STAGES = [
-    *("errors", "artifact", "config", "metric_log", "progress", "stopwatch", "kernels", "machine"),
+    *(
+        "errors",
+        "artifact",
+        "config",
+        "metric_log",
+        "progress",
+        "stopwatch",
+        "memory",
+        "kernels",
+        "machine",
+    ),
     *("corpus", "spans", "examples", "models", "index", "retrieval", "training", "pretraining"),
     *("openqa", "evaluation", "experiment", "run_folder", "data_stages", "pretrain_stages"),
     *(

@@ -114,11 +114,11 @@ def _run(
     settings: "ServiceSettings",
     drain_seconds: float,
 ) -> None:
+    from realm.memory import keep_freed_memory
     from realm.serving.app import create_app
     from realm.serving.opening import describe, open_corpus
     from realm.serving.process import address_of, log_to_standard_error, run_server
     from realm.serving.service import Service
-    from realm.training.memory import keep_freed_memory
 
     keep_freed_memory()
     corpus = open_corpus(run)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from realm.artifact import read_manifest
 from realm.errors import ArtifactError
 from realm.machine import default_device
+from realm.memory import STEPS_BETWEEN, return_freed_memory
 from realm.metric_log import MetricLog
 from realm.models.checkpoint import (
     Model,
@@ -33,7 +34,6 @@ from realm.models.precision import (
     kept_for_training,
 )
 from realm.training.distributed import ProcessGroup, join_group
-from realm.training.memory import STEPS_BETWEEN, return_freed_memory
 from realm.training.optim import Optimizer, OptimSettings, scheduled_factor
 from realm.training.state import (
     Journal,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from realm.training.memory import return_freed_memory
+from realm.memory import return_freed_memory
 
 
 def resident_megabytes() -> float:
@@ -31,6 +31,6 @@ def test_gaps_between_what_is_used_are_given_back() -> None:
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
 def test_the_c_library_takes_what_a_server_asks_of_it() -> None:
     """In a process of its own: it cannot be taken back."""
-    ask = "from realm.training.memory import keep_freed_memory as k; print(k())"
+    ask = "from realm.memory import keep_freed_memory as k; print(k())"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
