@@ -32,12 +32,6 @@ def use_attention(trunk: nn.Module, attention: str) -> None:
         trunk.set_attn_implementation(attention)  # type: ignore[operator]
 
 
-def attention_of(trunk: nn.Module) -> str:
-    """Which of `ATTENTIONS` a trunk computes with."""
-    used = str(trunk.config._attn_implementation)  # type: ignore[union-attr]
-    return "eager" if used == _OURS else used
-
-
 def use_quick_dropout(trunk: nn.Module) -> None:
     """Let all layers of a trunk draw their masks as `drop` does."""
     for module in list(trunk.modules()):
