@@ -201,7 +201,7 @@ class PretrainRun(DataRun):
     def _measure_recall(self) -> Callable[[Model, Index], Scalars] | None:
         """Recall@5, in percent, on a sample of the development questions."""
         size, store = self.experiment.pretrain.num_development_questions, self.corpus()
-        if not size:
+        if not size or not self.experiment.dev_questions:
             return None
         questions = sample_of(self.development_questions(), size)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydantic import Field
+
 from realm.artifact import read_manifest
 from realm.config import Settings
 from realm.corpus.store import PassageStore
@@ -45,7 +47,7 @@ class PretrainSettings(Settings):
     refresh: RefreshSettings = RefreshSettings()
     num_held_out: int = 64
     """Held-out queries on which retrieval utility is measured at every checkpoint."""
-    num_development_questions: int = 0
+    num_development_questions: int = Field(default=0, ge=0)
     """Questions of the first of `dev_questions` whose recall@5 is measured at every checkpoint, in
     the index of that moment; nothing learns from them. 0 measures none."""
 
