@@ -6,9 +6,8 @@ searched by turns, and must give the same passages. The width of the vectors and
 the cost of a search: a smaller `--trunk` measures the same and embeds sooner.
 """
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +24,7 @@ from realm.models.checkpoint import Model
 from realm.models.embedder import evaluating
 from realm.openqa.answerer import Answerer
 from realm.openqa.objective import embed_questions, question_ids
-from world import Extent, World, open_world, questions
+from world import Extent, World, open_world, questions, write_lines
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "corpus"}
 _EDITS = {"tiny": 12, "reduced": 60, "full": 10_000}
@@ -96,9 +95,8 @@ def _rebuilt(
 ) -> tuple[PassageStore, Index]:
     """Corpus and index of the documents, made without any edit."""
     source = folder / "documents.jsonl"
-    with source.open("w", encoding="utf-8") as stream:
-        for document in documents:
-            stream.write(json.dumps(_row(document)) + "\n")
+    rows = ({"id": d.document_id, "title": d.title, "text": d.text} for d in documents)
+    write_lines(source, rows)
     like = world.store
     store = build_corpus(
         [source], folder / "corpus", tokenizer_file=like.path / TOKENIZER, settings=like.settings
@@ -107,28 +105,22 @@ def _rebuilt(
     return store, snapshot.index(IndexSettings())
 
 
-def _row(document: Document) -> Mapping[str, str]:
-    return {"id": document.document_id, "title": document.title, "text": document.text}
-
-
 def _compare(
     bench: Bench, edited: Answerer, store: PassageStore, index: Index, asked: Sequence[str]
 ) -> None:
     with evaluating(edited.model.embedder):
         vectors = embed_questions(edited.model, [question_ids(edited.model, q) for q in asked])
     joint = edited.snapshot.index(IndexSettings())
-    same = _passages(edited.store, joint, vectors), _passages(store, index, vectors)
-    equal = sum(ours == theirs for ours, theirs in zip(*same, strict=True))
-    shared = sum(len({*ours} & {*theirs}) for ours, theirs in zip(*same, strict=True))
-    total = sum(map(len, same[1]))
+    found, expected = _passages(edited.store, joint, vectors), _passages(store, index, vectors)
+    equal = sum(ours == theirs for ours, theirs in zip(found, expected, strict=True))
+    shared = sum(len({*ours} & {*theirs}) for ours, theirs in zip(found, expected, strict=True))
+    total = sum(map(len, expected))
     note = f"{equal} of {len(asked)} lists equal, {shared} of {total} passages the same"
     for size in (1, 64):
         sides = {OURS: _searching(joint, vectors, size), _REBUILT: _searching(index, vectors, size)}
         name = f"exact top {_TOP}, {size} at once, {len(joint):,} passages"
         samples = by_turns(sides, bench.repeats)
-        bench.report.compare(
-            name, samples, _REBUILT, unit="queries/s", tuned=True, note=note
-        )  # fmt: skip
+        bench.report.compare(name, samples, _REBUILT, unit="queries/s", tuned=True, note=note)
 
 
 def _passages(store: PassageStore, index: Index, vectors: Tensor) -> Passages:

@@ -139,7 +139,6 @@ async def _load(
     *,
     seconds: float = float("inf"),
     requests: float = float("inf"),
-    clients: int = _CLIENTS,
 ) -> tuple[float, list[float]]:
     """Seconds in all, and those of each request, of clients that ask one after the other."""
     numbers, done = count(), list[float]()
@@ -153,7 +152,7 @@ async def _load(
                 done.append(time.perf_counter() - sent)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(clients):
+        for _ in range(_CLIENTS):
             group.create_task(client())
     return time.perf_counter() - begin, done
 

@@ -58,7 +58,7 @@ class World:
         file = self.run.path / "passages.jsonl"
         if not file.is_file():
             rows = (self.store.passage(row) for row in range(len(self.store)))
-            _write_lines(file, ({"title": row.title, "text": row.text} for row in rows))
+            write_lines(file, ({"title": row.title, "text": row.text} for row in rows))
         return file
 
 
@@ -134,7 +134,8 @@ def _name(bench: Bench, extent: Extent) -> str:
     return f"{extent}-{locate_trunk(bench.trunk).parent.name}-{Path(bench.trunk).name}"
 
 
-def _write_lines(file: Path, rows: Iterable[dict[str, str]]) -> None:
+def write_lines(file: Path, rows: Iterable[dict[str, str]]) -> None:
+    """A file of one JSON object a line, which is there whole or not at all."""
     part = file.with_suffix(".part")
     with suppress(FileNotFoundError):
         part.unlink()
