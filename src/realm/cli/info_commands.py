@@ -29,9 +29,6 @@ _REASONS = {
 }
 
 
-_OTHER_CORPUS = "documents of your own do (`realm swap-corpus`)"
-
-
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("info")(info)
@@ -105,7 +102,8 @@ def show_import(run: Path) -> None:
     parts = read_manifest(run / IMPORT).settings["parts"]
     rows = [[part, parts.get(part, "missing: " + hint)] for part, hint in WHERE_FROM.items()]
     if "passages" in parts:
-        rows.append(["titles of passages", f"missing: block records have none; {_OTHER_CORPUS}"])
+        hint = "block records have none; documents of your own do (`realm swap-corpus`)"
+        rows.append(["titles of passages", f"missing: {hint}"])
     show_table("Imported parts", ("part", "from"), rows, num_names=2)
     rows = [[use, ", ".join(lacking(parts, use)) or "nothing"] for use in NEEDED]
     show_table("What they are enough for", ("command", "lacks"), rows, num_names=2)

@@ -8,6 +8,14 @@ _VERSIONS = {
     "corpus_version": "804384e96d16f235:0",
 }
 _TEXT = "The Lomvar Bridge crosses the river Sorna. It was designed by Ida Renquist."
+_PASSAGE = {
+    "passage_id": 1,
+    "document_id": "bridges.txt",
+    "title": "Lomvar Bridge",
+    "text": _TEXT,
+    "start": 0,
+    "end": 75,
+}
 
 DOCUMENT: dict[str, Any] = {"title": "Port Keld", "text": "Port Keld was founded in 1742."}
 
@@ -39,12 +47,7 @@ EXPLAINED: dict[str, Any] = {
     **ANSWER,
     "candidates": [
         {
-            "passage_id": 1,
-            "document_id": "bridges.txt",
-            "title": "Lomvar Bridge",
-            "text": _TEXT,
-            "start": 0,
-            "end": 75,
+            **_PASSAGE,
             "retrieval_probability": 0.64,
             "reading_probability": 0.92,
             "answer_start": 62,
@@ -59,13 +62,8 @@ RETRIEVED: dict[str, Any] = {
             "query": "bridge",
             "passages": [
                 {
-                    "passage_id": 1,
-                    "document_id": "bridges.txt",
-                    "title": "Lomvar Bridge",
-                    "text": _TEXT,
+                    **_PASSAGE,
                     "score": 14.2,
-                    "start": 0,
-                    "end": 75,
                 }
             ],
         }
@@ -80,12 +78,7 @@ FILLED: dict[str, Any] = {
     "retrieval_utility": 3.7,
     "candidates": [
         {
-            "passage_id": 1,
-            "document_id": "bridges.txt",
-            "title": "Lomvar Bridge",
-            "text": _TEXT,
-            "start": 0,
-            "end": 75,
+            **_PASSAGE,
             "retrieval_probability": 0.7,
             "answer_probability": 0.5,
             "retrieval_utility": 3.9,
