@@ -107,6 +107,7 @@ def test_unknown_settings_name_the_nearest(tmp_path: Path) -> None:
 def test_what_is_no_run_is_not_made_one(tmp_path: Path) -> None:
     for command in (["ask", "Who?"], ["info"], ["report"], ["refresh"]):
         assert "is no run" in error_of(realm(*command, "--run", tmp_path / "none"))
+    assert "no documents" in error_of(realm("warm-start", "--run", tmp_path / "none"))
     assert not (tmp_path / "none").exists()
 
 
