@@ -113,6 +113,13 @@ def test_both_losses_are_those_of_the_port(imported: Path, number: int) -> None:
     assert scalars["reader_loss"] == pytest.approx(fact["reader_loss"], abs=1e-4)
 
 
+def test_the_facts_are_no_trivial_ones() -> None:
+    """Not always the first passage, and losses that are not zero."""
+    assert len({fact["block"] for fact in FACTS}) > 1
+    for loss in ("retriever_loss", "reader_loss"):
+        assert sum(fact[loss] > 0 for fact in FACTS) > 1
+
+
 def test_a_new_user_asks_and_evaluates(imported: Path, tmp_path: Path) -> None:
     result = realm("ask", FACTS[0]["question"], "--run", imported, "--json", "--top-k", "2")
     assert result.exit_code == 0, result.output

@@ -191,8 +191,9 @@ def read_vocabulary(file: Path, size: int) -> Tokenizer:
         # Not splitlines: a vocabulary may hold U+2028 as a word, which ends lines for Python.
         words = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise SourceError(
-            f"{file} is no vocabulary ({error}): download the folder again"
+            f"{file} is no vocabulary ({reason}): download the folder again"
         ) from error
     number_by_word = {word: number for number, word in enumerate(words)}
     missing = [w for w in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if w not in number_by_word]
@@ -296,8 +297,10 @@ def _read_tensors(path: Path) -> Mapping[str, Tensor]:
         can_be_mapped = zipfile.is_zipfile(pickled)
         tensors = torch.load(pickled, map_location="cpu", weights_only=True, mmap=can_be_mapped)
     except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise SourceError(f"the weights in {path} cannot be read ({reason})") from error
+        reason = " ".join(str(error).split())[:120] or "they are cut short"
+        raise SourceError(
+            f"the weights in {path} cannot be read ({reason}): download the folder again"
+        ) from error
     except Exception as error:  # what weights_only refuses is raised as an error of pickle's own
         raise SourceError(
             f"{pickled} holds more than tensors and is not loaded: take the file from a source "
