@@ -210,7 +210,8 @@ def question_answering(config, tokenizer, blocks, outputs):
     retriever = RealmRetriever(records, tokenizer)
     model = randomise(RealmForOpenQA(config, retriever), seed=4)
     generator = torch.Generator().manual_seed(5)
-    model.block_emb.copy_(torch.randn(model.block_emb.shape, generator=generator))
+    # Scores of retrieval so close that what is read decides between passages, too.
+    model.block_emb.copy_(0.1 * torch.randn(model.block_emb.shape, generator=generator))
     model.save_pretrained(TARGET / "openqa", safe_serialization=False)
     model.reader.save_pretrained(TARGET / "reader", safe_serialization=True)
     np.save(TARGET / "openqa" / "block_records.npy", records)

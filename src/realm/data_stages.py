@@ -22,6 +22,9 @@ from realm.spans.annotate import SpanStore, annotate
 _MINED_BY = ("num_queries", "depth")
 
 
+NO_DOCUMENTS = "no documents: name them with `realm corpus SOURCE... --run RUN`"
+
+
 class DataRun(RunFolder):
     """One run directory, as far as its data goes."""
 
@@ -31,7 +34,7 @@ class DataRun(RunFolder):
         if is_finished(path):
             return PassageStore.open(path)
         if not self.experiment.sources:
-            raise SettingError("no documents: name them with `realm corpus SOURCE... --run RUN`")
+            raise SettingError(NO_DOCUMENTS)
         experiment, own = self.experiment, self.untrained_trunk()
         check_lengths(experiment.embedder, experiment.reader, experiment.packing_settings, own)
         sources = [expand(source) for source in experiment.sources]

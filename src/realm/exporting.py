@@ -1,12 +1,13 @@
 """How does a model leave this program, so that transformers loads it?
 
-transformers-realm   embedder/ scorer/ encoder/ openqa/, in the layout of the released checkpoints,
-                     for the REALM classes of transformers 4.16 to 4.57
+transformers-realm   embedder/ scorer/ encoder/ reader/ openqa/, in the layout of the released
+                     checkpoints, for the REALM classes of transformers 4.16 to 4.57
 auto-model           query-embedder/ passage-embedder/ reader/: the trunks alone, for AutoModel
 """
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,15 @@ from torch import Tensor
 from realm.artifact import is_finished, read_manifest
 from realm.corpus.block_records import write_block_records
 from realm.errors import SettingError
+from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import Model, load_model
-from realm.models.released import BLOCK_EMBEDDINGS, BLOCK_RECORDS, VOCABULARY, WEIGHTS
+from realm.models.released import (
+    BLOCK_EMBEDDINGS,
+    BLOCK_RECORDS,
+    SPAN_LAYER_NORM_EPS,
+    VOCABULARY,
+    WEIGHTS,
+)
 from realm.models.released_names import encoder_tensors, reader_tensors, tower_tensors
 from realm.models.trunk import write_tokenizer
 from realm.run_folder import IMPORT
@@ -28,6 +36,7 @@ _KINDS = {
     "embedder": "RealmEmbedder",
     "scorer": "RealmScorer",
     "encoder": "RealmKnowledgeAugEncoder",
+    "reader": "RealmReader",
     "openqa": "RealmForOpenQA",
 }
 
@@ -36,29 +45,31 @@ def export_transformers_realm(run: Run, name: str, folder: Path) -> list[Path]:
     """Write every folder that the model is enough for; return their paths.
 
     Raises:
-        SettingError: the model has a shape that REALM's classes cannot express, or so few parts
-            that none of them holds it.
+        SettingError: the model has a shape that REALM's classes cannot express.
     """
     model = load_model(run.checkpoint(name))
     _check_shape(model)
-    parts = _parts(run, name)
-    made = []
+    parts, config = _parts(run, name), _configuration(run, model)
+    tensors_by_folder: dict[str, Callable[[], dict[str, Tensor]]] = {}
     if "passage embedder" in parts:
-        tensors = tower_tensors(model.embedder.passage_tower, model.reader)
-        made.append(_write(folder / "embedder", model, tensors))
-    if {"query embedder", "passage embedder"} <= parts and not model.embedder.has_shared_towers:
-        # `embedder` alone would be taken for both sides, as the released export was made.
-        made.append(_write(folder / "scorer", model, _scorer_tensors(model)))
+        tower = model.embedder.passage_tower
+        tensors_by_folder["embedder"] = lambda: tower_tensors(tower, model.reader)
+    if {"query embedder", "passage embedder"} <= parts:
+        # `embedder` alone is taken for both sides: the fault of the released export.
+        tensors_by_folder["scorer"] = lambda: _scorer_tensors(model)
     if {"reader", "masked head"} <= parts:
-        made.append(_write(folder / "encoder", model, encoder_tensors(model.reader)))
+        tensors_by_folder["encoder"] = lambda: encoder_tensors(model.reader)
+    if {"reader", "span head"} <= parts:
+        tensors_by_folder["reader"] = lambda: reader_tensors(model.reader)
     if {"query embedder", "reader", "span head", "passages"} <= parts:
-        made.append(_write_openqa(run, name, model, folder / "openqa"))
-    if not made:
-        raise SettingError(
-            f"no class of transformers holds {' and '.join(sorted(parts))} alone: export the "
-            "trunks with --format auto-model"
-        )
-    return made
+        tensors_by_folder["openqa"] = lambda: _openqa_tensors(model, run.snapshot(name))
+    for kind, tensors in tensors_by_folder.items():
+        _write(folder / kind, model, config, tensors())
+    if "openqa" in tensors_by_folder:
+        store = run.corpus()
+        texts = map(store.text, range(len(store)))
+        write_block_records(folder / "openqa" / BLOCK_RECORDS, texts, len(store))
+    return [folder / kind for kind in tensors_by_folder]
 
 
 def export_auto_models(run: Run, name: str, folder: Path) -> list[Path]:
@@ -103,7 +114,7 @@ def _check_shape(model: Model) -> None:
         "a BERT trunk": model.reader.trunk.config.model_type == "bert",  # type: ignore[union-attr]
         "one shape of embedder.trunk and reader.trunk": _shape(model.reader.trunk)
         == _shape(model.embedder.query_tower.trunk),
-        "a WordPiece tokenizer": _model_of(model.tokenizer)["type"] == "WordPiece",
+        "an uncased WordPiece tokenizer": _is_uncased_wordpiece(model.tokenizer),
     }
     lacking = [name for name, holds in wanted.items() if not holds]
     if lacking:
@@ -123,61 +134,63 @@ def _shape(trunk: Any) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, model: Model, tensors: Mapping[str, Tensor], **facts: Any) -> Path:
-    folder.mkdir(parents=True)
+def _configuration(run: Run, model: Model) -> dict[str, Any]:
+    """What `config.json` says in every folder."""
     trunk, embedder = model.reader.trunk.config, model.embedder.settings
+    settings, packing = run.experiment, model.packer.settings
+    num_passages = len(run.corpus()) if is_finished(run.path / "corpus") else 0
+    # Those classes search for so many passages whether there are so many or not.
+    most = num_passages or sys.maxsize
     config = {
         **trunk.to_dict(),  # type: ignore[union-attr, operator]
         "model_type": "realm",
-        "architectures": [_KINDS[folder.name]],
         "hidden_dropout_prob": embedder.dropout,
         "attention_probs_dropout_prob": embedder.dropout,
         "retriever_proj_size": embedder.projection_width,
         "span_hidden_size": model.reader.settings.span_width,
         "max_span_width": model.reader.settings.max_answer_tokens,
-        "reader_layer_norm_eps": 1e-3,
+        "reader_layer_norm_eps": SPAN_LAYER_NORM_EPS,
+        "reader_beam_size": min(settings.retrieval.reader_passages, most),
+        "reader_seq_len": packing.joint_tokens or packing.query_tokens + packing.passage_tokens,
+        "num_candidates": settings.pretrain.objective.num_candidates,
+        "searcher_beam_size": min(settings.finetune.objective.retriever_passages, most),
+        "num_block_records": num_passages,
         "torch_dtype": "float32",
-        **facts,
     }
     for name in ("dtype", "transformers_version", "_name_or_path"):
         config.pop(name, None)
-    text = json.dumps(config, indent=1, sort_keys=True)
+    return config
+
+
+def _write(
+    folder: Path, model: Model, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    folder.mkdir(parents=True)
+    facts = {**config, "architectures": [_KINDS[folder.name]]}
+    text = json.dumps(facts, indent=1, sort_keys=True)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     _write_vocabulary(model.tokenizer, folder)
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     # transformers refuses safetensors that do not say for which library they were written.
     save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
-    return folder
 
 
 def _scorer_tensors(model: Model) -> dict[str, Tensor]:
-    """Both towers, which that class keeps apart."""
+    """Both towers, which that class keeps apart; one that is shared is written twice."""
     embedder = model.embedder
     towers = {"query_embedder.": embedder.query_tower, "embedder.": embedder.passage_tower}
     return {
-        side + name: tensor
+        side + name: tensor.clone()
         for side, tower in towers.items()
         for name, tensor in tower_tensors(tower, model.reader).items()
     }
 
 
-def _write_openqa(run: Run, name: str, model: Model, folder: Path) -> Path:
-    store, snapshot = run.corpus(), run.snapshot(name)
+def _openqa_tensors(model: Model, snapshot: Snapshot) -> dict[str, Tensor]:
     embedder = tower_tensors(model.embedder.query_tower, model.reader)
     tensors = {f"embedder.{name}": tensor for name, tensor in embedder.items()}
     tensors |= {f"reader.{name}": tensor for name, tensor in reader_tensors(model.reader).items()}
-    tensors[BLOCK_EMBEDDINGS] = snapshot.embeddings.float()
-    settings = run.experiment
-    objective, packing = settings.finetune.objective, model.packer.settings
-    _write(
-        folder, model, tensors,
-        num_block_records=len(store),
-        reader_beam_size=settings.retrieval.reader_passages,
-        searcher_beam_size=objective.retriever_passages,
-        reader_seq_len=packing.joint_tokens or packing.query_tokens + packing.passage_tokens,
-    )  # fmt: skip
-    write_block_records(folder / BLOCK_RECORDS, map(store.text, range(len(store))), len(store))
-    return folder
+    return {**tensors, BLOCK_EMBEDDINGS: snapshot.embeddings.float()}
 
 
 def _write_vocabulary(tokenizer: Tokenizer, folder: Path) -> None:
@@ -188,6 +201,8 @@ def _write_vocabulary(tokenizer: Tokenizer, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
-def _model_of(tokenizer: Tokenizer) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
-    return found
+def _is_uncased_wordpiece(tokenizer: Tokenizer) -> bool:
+    """Whether its words alone say how it cuts, since nothing else is written."""
+    parts = json.loads(tokenizer.to_str())
+    normalizer = parts["normalizer"] or {}
+    return parts["model"]["type"] == "WordPiece" and bool(normalizer.get("lowercase"))

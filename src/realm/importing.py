@@ -145,6 +145,7 @@ def _experiment(sources: Sources, trunk: Path) -> Experiment:
         "warm_start.reader.loop.num_steps=0",
         "pretrain.loop.num_steps=0",
         "pretrain.objective.marginal=token",
+        f"pretrain.objective.num_candidates={configuration.num_candidates}",
         f"retrieval.reader_passages={configuration.reader_beam_size}",
         f"finetune.objective.reader_passages={configuration.reader_beam_size}",
         f"finetune.objective.retriever_passages={configuration.searcher_beam_size}",

@@ -107,7 +107,17 @@ def test_unknown_settings_name_the_nearest(tmp_path: Path) -> None:
 def test_what_is_no_run_is_not_made_one(tmp_path: Path) -> None:
     for command in (["ask", "Who?"], ["info"], ["report"], ["refresh"]):
         assert "is no run" in error_of(realm(*command, "--run", tmp_path / "none"))
+    assert "no documents" in error_of(realm("warm-start", "--run", tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def test_a_run_that_holds_nothing_says_so(tmp_path: Path, settings: list[str]) -> None:
+    source = write_text(tmp_path / "one.txt", "Tavil is a port.")
+    message = error_of(realm("corpus", source, "--run", tmp_path / "run", *settings))
+    assert "passages of all sources: 1" in message
+    shown = realm("info", "--run", tmp_path / "run").stdout
+    assert shown.startswith(f"{tmp_path / 'run'} was begun, and nothing in it is finished")
+    assert "Counts" not in shown
 
 
 def test_a_finished_stage_keeps_its_settings(run: Path) -> None:

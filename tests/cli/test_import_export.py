@@ -10,6 +10,7 @@ import pytest
 import torch
 from command_line import error_of, realm
 from safetensors.torch import load_file
+from tokenizers import normalizers
 
 from realm.artifact import verify
 from realm.corpus.block_records import write_block_records
@@ -19,6 +20,7 @@ from realm.index.snapshot import IndexSettings
 from realm.models.checkpoint import load_model, save_checkpoint, unique_parameters
 from realm.models.embedder import evaluating
 from realm.models.reader import read, span_scores
+from realm.models.released import ReleasedFolder
 from realm.openqa.objective import OpenQaObjective, embed_questions, question_ids, read_passages
 from realm.stages import Run
 
@@ -111,6 +113,13 @@ def test_both_losses_are_those_of_the_port(imported: Path, number: int) -> None:
     assert scalars["reader_loss"] == pytest.approx(fact["reader_loss"], abs=1e-4)
 
 
+def test_the_facts_are_no_trivial_ones() -> None:
+    """Not always the first passage, and losses that are not zero."""
+    assert len({fact["block"] for fact in FACTS}) > 1
+    for loss in ("retriever_loss", "reader_loss"):
+        assert sum(fact[loss] > 0 for fact in FACTS) > 1
+
+
 def test_a_new_user_asks_and_evaluates(imported: Path, tmp_path: Path) -> None:
     result = realm("ask", FACTS[0]["question"], "--run", imported, "--json", "--top-k", "2")
     assert result.exit_code == 0, result.output
@@ -182,7 +191,8 @@ def test_an_export_comes_back_as_it_was(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = realm("export", out, "--run", whole)
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in out.iterdir()) == ["embedder", "openqa", "scorer"]
+    folders = ["embedder", "openqa", "reader", "scorer"]
+    assert sorted(path.name for path in out.iterdir()) == folders
     again = tmp_path / "again"
     beside = ("--passage-embedder", out / "embedder")
     assert realm("import", out / "openqa", "--run", again, *beside).exit_code == 0
@@ -217,11 +227,46 @@ def test_separate_towers_stay_separate(tmp_path: Path) -> None:
             torch.testing.assert_close(weights[name], parameter, rtol=0, atol=0)
 
 
-def test_a_reader_alone_has_no_folder_to_go_to(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert realm("import", RELEASED / "reader", "--run", run).exit_code == 0
-    message = error_of(realm("export", tmp_path / "out", "--run", run))
-    assert "no class of transformers holds reader and span head alone" in message
+def test_every_kind_of_folder_goes_out_as_it_came(tmp_path: Path) -> None:
+    for number, names in enumerate((["embedder"], ["encoder"], ["reader"])):
+        run, out = tmp_path / f"run-{number}", tmp_path / f"out-{number}"
+        assert realm("import", *(RELEASED / name for name in names), "--run", run).exit_code == 0
+        assert realm("export", out, "--run", run).exit_code == 0
+        made = sorted(path.name for path in out.iterdir())
+        # One tower stands for both sides, and the class that has two holds it twice.
+        assert made == ([*names, "scorer"] if names == ["embedder"] else names)
+        for name in names:
+            first, second = (ReleasedFolder.open(str(path / name)) for path in (RELEASED, out))
+            assert first.parts == second.parts
+            of_readers = {"reader_seq_len"} if name != "reader" else set()
+            assert first.configuration.model_dump(
+                exclude=of_readers
+            ) == second.configuration.model_dump(exclude=of_readers)
+            heads = "cls.predictions." if name != "encoder" else "nothing"  # carried, not used
+            ends = "qa_outputs.dense_intermediate.bias"  # one bias that is the sum of two
+            for key, tensor in first.tensors.items():
+                if not key.startswith(heads) and key != ends:
+                    assert torch.equal(second.tensors[key], tensor), key
+    assert realm("import", out.parent / "out-0/scorer", "--run", tmp_path / "again").exit_code == 0
+    assert load_model(tmp_path / "again/start/checkpoint").embedder.has_shared_towers
+
+
+@pytest.mark.parametrize("name", ["realm-cc-news-pretrained-openqa", "renamed"])
+def test_an_openqa_folder_from_before_fine_tuning(name: str, tmp_path: Path) -> None:
+    """By its name on the hub, or by a span head that was never touched."""
+    folder, run = tmp_path / name, tmp_path / "run"
+    shutil.copytree(RELEASED / "openqa", folder)
+    if name == "renamed":
+        file = folder / "pytorch_model.bin"
+        tensors = torch.load(file, weights_only=True)
+        tensors["reader.qa_outputs.dense_intermediate.bias"].zero_()
+        torch.save(tensors, file)
+    result = realm("import", folder, "--run", run)
+    assert result.exit_code == 0, result.output
+    shown = " ".join(result.stdout.split())
+    assert "another corpus, edits, refresh nothing" in shown
+    assert "realm ask, realm evaluate open-qa span head" in shown
+    assert "no span head" in error_of(realm("ask", "Who?", "--run", run))
 
 
 def test_trunks_go_out_for_auto_model(whole: Path, tmp_path: Path) -> None:
@@ -251,6 +296,17 @@ def test_a_model_of_another_shape_is_not_exported(imported: Path, tmp_path: Path
     result = realm("export", tmp_path / "out", "--run", run, "--format", "onnx")
     assert "--format onnx" in error_of(result)
     assert "is there already" in error_of(realm("export", tmp_path, "--run", run))
+
+
+def test_a_model_that_minds_capitals_is_not_exported(imported: Path, tmp_path: Path) -> None:
+    """REALM's tokenizer would be told nothing of it."""
+    run = tmp_path / "run"
+    shutil.copytree(imported, run)
+    model = load_model(run / "start" / "checkpoint")
+    model.tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
+    save_checkpoint(run / "start" / "checkpoint", model, step=0, inputs={})
+    message = error_of(realm("export", tmp_path / "out", "--run", run))
+    assert "an uncased WordPiece tokenizer" in message
 
 
 def test_records_that_do_not_match_the_embeddings_are_refused(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from realm.errors import SourceError
 from realm.spans.annotate import annotate
 
 Span = tuple[int, int, str]
+_ORIGINAL_SENTENCES = ("sentence_byte_start", "sentence_byte_limit")
 Values = Sequence[int | float | str | bytes]
 
 TEXT = "K\u00e4the Lind founded the mill at Tavil \u2013 in 1871. Nobody \U0001f600 knew of it."
@@ -241,11 +242,16 @@ def store(tmp_path: Path, tokenizer_file: Path) -> PassageStore:
         byte_span(text, "queen", "OVERLAP"),
         (3, 3, "EMPTY"),
     ]
-    shard = write(tmp_path / "a.tfrecord", documents(text, spans), documents(text, []))
+    second = text.index("The bridge")
+    sentences: dict[str, Values] = {  # the last two are published as one
+        "sentences/start": [0, second],
+        "sentences/limit": [second - 2, len(text)],
+    }
+    shard = write(tmp_path / "a.tfrecord", documents(text, spans, **sentences), documents(text, []))
     plain = tmp_path / "plain.jsonl"
     lines = [{"id": name, "title": name, "text": text} for name in "bc"]
     plain.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    settings = CorpusSettings(passage_tokens=40, num_workers=1)
+    settings = CorpusSettings(passage_tokens=64, num_workers=1)
     return build_corpus(
         [shard, plain], tmp_path / "corpus", tokenizer_file=tokenizer_file, settings=settings
     )
@@ -267,6 +273,37 @@ def test_published_spans_take_the_place_of_the_tagger(store: PassageStore, tmp_p
     assert "a.tfrecord#2" not in found
     assert ("1838", "date") in found["b"]
     assert found["b"] == found["c"]
+
+
+def test_published_sentences_are_kept(store: PassageStore) -> None:
+    by_document: dict[str, list[str]] = {}
+    for row in range(len(store)):
+        passage, tokens = store.passage(row), store.token_spans(row)
+        by_document.setdefault(passage.document_id, []).extend(
+            passage.text[tokens[first, 0] : tokens[last - 1, 1]]
+            for first, last in store.sentences(row).tolist()
+        )
+    born = "Ida Renquist was born at Lomvar in 1838 and built it."
+    opened, story = "The bridge at Tavil was opened in 1871 by the queen.", "And that was all"
+    assert by_document["b"] == [born, opened, f"{story} of the story."]  # as they are split here
+    assert by_document["a.tfrecord#1"] == [born, f"{opened} {story} of the story."]
+    assert by_document["a.tfrecord#2"] == [f"{born} {opened} {story} of the story."]
+
+
+@pytest.mark.parametrize("names", [("sentences/start", "sentences/limit"), _ORIGINAL_SENTENCES])
+def test_sentences_in_characters(names: tuple[str, str], tmp_path: Path) -> None:
+    size, second = len(TEXT.encode()), TEXT.encode().index(b"Nobody")
+    features: dict[str, Values] = {
+        "text": [TEXT],
+        "spans/start": [],
+        names[0]: [second, 0, 2, 5],  # the last two cut a character and are empty
+        names[1]: [size, second - 1, 4, 5],
+    }
+    (document,) = read_documents([write(tmp_path / "a.tfrecord", example(features))])
+    assert document.sentence_starts == (0, TEXT.index("Nobody"))
+    features[names[1]] = [size]
+    with pytest.raises(SourceError, match=f"numbers of {names[0]}"):
+        list(read_documents([write(tmp_path / "a.tfrecord", example(features))]))
 
 
 def test_published_spans_that_are_left_out_are_counted(

@@ -59,7 +59,7 @@ def test_what_cannot_become_a_corpus(tmp_path: Path, tokenizer_file: Path) -> No
         build_corpus([source], tmp_path / "c", tokenizer_file=tokenizer, settings=SETTINGS)
 
     lonely = write_rows(tmp_path / "d.jsonl", ("a", "T", "Aa."), ("b", "T", " "))
-    with pytest.raises(SourceError, match="give 1 passages and pre-training needs at least 2"):
+    with pytest.raises(SourceError, match="all sources: 1, and pre-training needs at least 2"):
         build(lonely)
     with pytest.raises(SourceError, match="there is no file"):
         build(tmp_path / "nowhere")

@@ -68,6 +68,8 @@ def info(
 def _show_run(run: Path, *, check_sums: bool) -> None:
     _check_is_run(run)
     found = list(_artifacts(run))
+    if not found:
+        typer.echo(f"{run} was begun, and nothing in it is finished")
     _show_artifacts(run, found)
     _show_counts(found)
     for _, manifest in found:

@@ -68,9 +68,10 @@ def open_run(
     `changes` are whole fields of the experiment, such as `sources`.
 
     Raises:
-        SettingError: a recipe differs from the settings of a run that has begun, or a setting
-            was changed that a finished stage was made with.
+        SettingError: a recipe differs from the settings of a run that has begun, a setting was
+            changed that a finished stage was made with, or a run would begin without documents.
     """
+    from realm.data_stages import NO_DOCUMENTS
     from realm.experiment import read_recipe, with_overrides
     from realm.stages import Run
 
@@ -84,6 +85,8 @@ def open_run(
         wanted = wanted.model_copy(update=changes)
     if saved is not None:
         _refuse_late_changes(path, saved, wanted)
+    elif not wanted.sources:
+        raise SettingError(NO_DOCUMENTS)
     run = Run(path, wanted, show_progress)
     if wanted != saved:
         run.save_recipe()

@@ -1,4 +1,4 @@
-"""Which texts and salient spans does the published pre-training data hold?
+"""Which texts, sentences and salient spans does the published pre-training data hold?
 
 The TFRecord files of `salient_span_wikipedia` (TensorFlow Datasets), with passages (documents)
 or single sentences (sentences), and those that REALM's own code reads, which name the same
@@ -19,12 +19,16 @@ GivenSpan = tuple[int, int, str]
 Empty, at 0, where the bytes of a published span are no whole characters of its text.
 """
 
-AnnotatedRow = tuple[str, str, str, tuple[GivenSpan, ...]]
-"""Id, title, text, spans."""
+AnnotatedRow = tuple[str, str, str, tuple[GivenSpan, ...], tuple[int, ...]]
+"""Id, title, text, spans, and the characters with which sentences begin."""
 
 _SPELLINGS = (
     ("spans/start", "spans/limit", "spans/type"),
     ("span_byte_start", "span_byte_limit", "span_type"),
+)
+_SENTENCES = (
+    ("sentences/start", "sentences/limit"),
+    ("sentence_byte_start", "sentence_byte_limit"),
 )
 _NO_TYPE = "entity"
 
@@ -47,6 +51,7 @@ def read_annotated(stream: BufferedIOBase, name: str, document_id: str) -> Itera
             _decode(_bytes(features, "title", place), place) if "title" in features else "",
             _decode(text, place),
             tuple(_spans(features, text, place)),
+            _sentence_starts(features, text, place),
         )
     if first_place and not has_spans:
         known = " or ".join(keys[0] for keys in _SPELLINGS)
@@ -63,16 +68,28 @@ def _spans(features: dict[str, Feature], text: bytes, place: str) -> Iterator[Gi
     keys = _spelling(features)
     if keys is None:
         return  # in a tf.train.Example an empty list may be left out
-    starts, limits = (_numbers(features, key, place) for key in keys[:2])
-    types = _texts(features, keys[2], place) or [_NO_TYPE.encode()] * len(starts)
-    if not len(starts) == len(limits) == len(types):
+    pairs = _characters(features, text, keys[:2], place)
+    types = _texts(features, keys[2], place) or [_NO_TYPE.encode()] * len(pairs)
+    if len(pairs) != len(types):
         raise SourceError(f"{place}: numbers of {', '.join(keys)} differ: replace the file")
-    for (start, end), label in zip(_characters(text, starts, limits), types, strict=True):
+    for (start, end), label in zip(pairs, types, strict=True):
         yield start, end, _decode(label, place) or _NO_TYPE
 
 
-def _characters(text: bytes, starts: Sequence[int], limits: Sequence[int]) -> list[tuple[int, int]]:
+def _sentence_starts(features: dict[str, Feature], text: bytes, place: str) -> tuple[int, ...]:
+    """Where the sentences begin, in order; nothing where none is named, as in single sentences."""
+    keys = next((keys for keys in _SENTENCES if keys[0] in features), None)
+    pairs = _characters(features, text, keys, place) if keys else []
+    return tuple(sorted({start for start, end in pairs if start < end}))
+
+
+def _characters(
+    features: dict[str, Feature], text: bytes, keys: Sequence[str], place: str
+) -> list[tuple[int, int]]:
     """Byte offsets as characters; (0, 0) for what does not begin and end with a character."""
+    starts, limits = (_numbers(features, key, place) for key in keys)
+    if len(starts) != len(limits):
+        raise SourceError(f"{place}: numbers of {', '.join(keys)} differ: replace the file")
     begins = np.append((np.frombuffer(text, dtype=np.uint8) & 0xC0) != 0x80, True)
     number = np.cumsum(begins) - 1
     pairs = []

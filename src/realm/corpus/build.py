@@ -55,7 +55,7 @@ def build_corpus(
             _write(writer, cut_in_order(pages, tokenizer_file, settings), on_progress)
             if writer.num_passages < MIN_PASSAGES:
                 raise SourceError(
-                    f"the sources give {writer.num_passages} passages and pre-training needs at "
+                    f"passages of all sources: {writer.num_passages}, and pre-training needs at "
                     f"least {MIN_PASSAGES}: add documents with text"
                 )
             with create_artifact(path, KIND, settings=kept, inputs=inputs) as staging:

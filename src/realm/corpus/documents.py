@@ -48,6 +48,8 @@ class Document:
     text: str
     spans: tuple[annotated.GivenSpan, ...] | None = None
     """The salient spans, where the source itself names them."""
+    sentence_starts: tuple[int, ...] = ()
+    """Where the sentences begin, where the source itself says so."""
 
 
 Page = Document | wikipedia.Article

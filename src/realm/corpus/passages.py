@@ -7,9 +7,9 @@ of its document: its text is `normalise(document.text[source_start:source_end]).
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Literal
 
 import numpy as np
@@ -154,7 +154,12 @@ def cut_documents(
     limit = MAX_PASSAGE_CHARACTERS if is_whole else None
     sources = [document.text[:limit] for document in documents]
     texts = [normalise(source) for source in sources]
-    bounds = [_sentence_bounds(source, settings.language) for source in sources]
+    bounds = [
+        _sentence_bounds(
+            _slices(source, document.sentence_starts or _starts(source, settings.language))
+        )
+        for document, source in zip(documents, sources, strict=True)
+    ]
     sentences = [
         text.text[start:end]
         for text, pairs in zip(texts, bounds, strict=True)
@@ -178,7 +183,7 @@ def _passage_of_nothing() -> PassageCut:
     return PassageCut(0, 0, "", none, none, none, np.zeros(1, dtype=np.int64))
 
 
-def _sentence_bounds(text: str, language: str) -> list[tuple[int, int]]:
+def _sentence_bounds(sentences: Iterable[str]) -> list[tuple[int, int]]:
     """Sentences of the source as offsets in the normalised text, each with the space before it.
 
     The source is split, not the normalised text: blank lines and list items end sentences. The
@@ -186,7 +191,7 @@ def _sentence_bounds(text: str, language: str) -> list[tuple[int, int]]:
     """
     bounds = []
     position, has_gap = 0, False
-    for stretch in chain.from_iterable(map(_STRETCH.findall, _sentences(text, language))):
+    for stretch in chain.from_iterable(map(_STRETCH.findall, sentences)):
         words = stretch.split()
         if words:
             start = position
@@ -197,21 +202,25 @@ def _sentence_bounds(text: str, language: str) -> list[tuple[int, int]]:
     return bounds
 
 
-def _sentences(text: str, language: str) -> Iterator[str]:
-    """Slices of the text that make up all of it.
+def _slices(text: str, starts: Iterable[int]) -> Iterator[str]:
+    """Slices of the text that make up all of it: what lies between goes with the one before."""
+    for first, last in pairwise([0, *starts, len(text)]):  # an empty slice does no harm
+        yield text[first:last]
+
+
+def _starts(text: str, language: str) -> Iterator[int]:
+    """Where the sentences of the text begin.
 
     The splitter drops a blank line here and there in long texts (sentencex 1.0.32, about every
-    9,000 characters), so its sentences are looked up; what lies between goes with the one before.
+    9,000 characters), so its sentences are looked up.
     """
     plain = text.translate(_ONE_BYTE_SPACES)
-    starts, end = [0], 0  # an empty slice in front does no harm
+    end = 0
     for sentence in segment(language, plain):
         start = plain.find(sentence, end)
         if start >= 0:
-            starts.append(start)
+            yield start
             end = start + len(sentence)
-    for first, last in zip(starts, [*starts[1:], len(text)], strict=True):
-        yield text[first:last]
 
 
 def _cut_text(

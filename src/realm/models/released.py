@@ -46,8 +46,8 @@ _PLACES: dict[str, dict[Part, str]] = {
     "RealmReader": {"reader": "", "span head": ""},
     "RealmForOpenQA": {"query embedder": "embedder.", "reader": "reader.", "span head": "reader."},
 }
-# This one was put together before fine-tuning: its embedder does for both sides, and its span
-# head was never trained.
+# An openqa folder that was put together before fine-tuning: its embedder does for both sides, and
+# its span head was never trained.
 _UNTUNED = "realm-cc-news-pretrained-openqa"
 _UNTUNED_PLACES: dict[Part, str] = {
     "query embedder": "embedder.", "passage embedder": "embedder.", "reader": "reader.",
@@ -76,6 +76,7 @@ class ReleasedConfiguration(Settings):
     pad_token_id: int | None = 1
     """A left-over of another model: BERT pads with 0. Word 1 gets no gradient by it; kept."""
     retriever_proj_size: int = 128
+    num_candidates: int = 8
     span_hidden_size: int = 256
     max_span_width: int = 10
     reader_layer_norm_eps: float = SPAN_LAYER_NORM_EPS
@@ -115,10 +116,12 @@ class ReleasedFolder:
         """
         path = _locate(source)
         configuration = _read_configuration(path)
-        kind = _kind(configuration, path)
-        untuned = kind == "RealmForOpenQA" and _UNTUNED in (Path(source).name, path.name)
+        kind, tensors = _kind(configuration, path), _read_tensors(path)
+        untuned = kind == "RealmForOpenQA" and (
+            _UNTUNED in (Path(source).name, path.name) or _has_new_span_head(tensors)
+        )
         places = _UNTUNED_PLACES if untuned else _PLACES[kind]
-        return cls(source, path, configuration, _read_tensors(path), places)
+        return cls(source, path, configuration, tensors, places)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -188,8 +191,9 @@ def read_vocabulary(file: Path, size: int) -> Tokenizer:
         # Not splitlines: a vocabulary may hold U+2028 as a word, which ends lines for Python.
         words = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise SourceError(
-            f"{file} is no vocabulary ({error}): download the folder again"
+            f"{file} is no vocabulary ({reason}): download the folder again"
         ) from error
     number_by_word = {word: number for number, word in enumerate(words)}
     missing = [w for w in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if w not in number_by_word]
@@ -220,6 +224,12 @@ def _copy_span_ends(head: Any, folder: ReleasedFolder, name: str) -> None:
     head.end.weight.copy_(end)
     # Both biases are added to every span: one that is their sum does the same.
     head.start.bias.copy_(sum(folder.tensor(f"{name}bias", (2 * width,)).chunk(2)))
+
+
+def _has_new_span_head(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether an openqa folder's head is as it was made: with biases of zero."""
+    bias = tensors.get(f"reader.{SPAN_ENDS}bias")
+    return bias is not None and not bias.any()
 
 
 def _check_tied(reader: Any, folder: ReleasedFolder, prefix: str) -> None:
@@ -287,8 +297,10 @@ def _read_tensors(path: Path) -> Mapping[str, Tensor]:
         can_be_mapped = zipfile.is_zipfile(pickled)
         tensors = torch.load(pickled, map_location="cpu", weights_only=True, mmap=can_be_mapped)
     except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise SourceError(f"the weights in {path} cannot be read ({reason})") from error
+        reason = " ".join(str(error).split())[:120] or "they are cut short"
+        raise SourceError(
+            f"the weights in {path} cannot be read ({reason}): download the folder again"
+        ) from error
     except Exception as error:  # what weights_only refuses is raised as an error of pickle's own
         raise SourceError(
             f"{pickled} holds more than tensors and is not loaded: take the file from a source "
