@@ -39,6 +39,19 @@ def names_in(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="rights are those of POSIX")
+def test_whoever_may_see_the_directory_may_read_its_files(tmp_path: Path) -> None:
+    path, before = tmp_path / "letters", os.umask(0o027)
+    try:
+        with create_artifact(path, "letters", settings={}, inputs={}) as staging:
+            private = staging.path / "weights.safetensors"
+            private.write_text("one")
+            private.chmod(0o600)
+    finally:
+        os.umask(before)
+    assert (path / private.name).stat().st_mode & 0o777 == 0o640
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "new" / "letters"
     write(path)

@@ -160,6 +160,14 @@ def write_atomically(path: Path, text: str) -> None:
     _sync_directory(path.parent)
 
 
+def let_others_read(folder: Path) -> None:
+    """Give the files in a folder the rights that the folder has: safetensors are made private."""
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
+
+
 def fingerprint_of(value: object) -> str:
     """A short name for any JSON value: equal values have equal fingerprints."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
@@ -170,6 +178,7 @@ def _write_manifest(
     staging: Staging, kind: str, settings: dict[str, Any], inputs: dict[str, str]
 ) -> None:
     files = {}
+    let_others_read(staging.path)
     for file in sorted(p for p in staging.path.rglob("*") if p.is_file()):
         with file.open("rb") as stream:
             os.fsync(stream.fileno())

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from realm.artifact import is_finished, read_manifest
+from realm.artifact import let_others_read
 from realm.corpus.block_records import write_block_records
 from realm.errors import SettingError
 from realm.index.snapshot import Snapshot
@@ -86,6 +87,7 @@ def export_auto_models(run: Run, name: str, folder: Path) -> list[Path]:
         if label.replace("-", " ") in parts:
             trunk.save_pretrained(folder / label)  # type: ignore[operator]
             write_tokenizer(folder / label, model.tokenizer)
+            let_others_read(folder / label)
             made.append(folder / label)
     return made
 
@@ -173,6 +175,7 @@ def _write(
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     # transformers refuses safetensors that do not say for which library they were written.
     save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
+    let_others_read(folder)
 
 
 def _scorer_tensors(model: Model) -> dict[str, Tensor]:
