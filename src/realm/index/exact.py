@@ -20,9 +20,9 @@ from realm.index.blocks import (
     score_blocks,
 )
 
-_QUERIES = 256  # searched together
-_SCORES = 1 << 25  # kept at a time: bounds memory at 128 MB, whatever the corpus and the queries
-_PAIRS = 16_384  # scored one by one at a time
+_QUERIES = 64  # searched together: more leave fewer rows at a time, and more of them to be scored
+_SCORES = 1 << 23  # kept at a time: up to 32 MB the C library gives them the same memory again
+_PAIRS = 1_024  # scored one by one at a time: they stay in a core's cache
 _MANY_QUERIES = 16  # from here on multiplying takes longer than reading the rows
 
 
@@ -136,7 +136,12 @@ def _scores(
 ) -> Float[Tensor, " pairs"]:
     """Inner products of chosen pairs in single precision."""
     pieces = zip(chosen.queries.split(_PAIRS), chosen.rows.split(_PAIRS), strict=True)
-    return torch.cat([(queries[q] * rows[r].float()).sum(dim=-1) for q, r in pieces])
+    # `index_select` copies rows ten times as quickly as indexing does.
+    scores = [
+        (queries.index_select(0, q) * rows.index_select(0, r).float()).sum(dim=-1)
+        for q, r in pieces
+    ]
+    return torch.cat(scores)
 
 
 def _best_of(
