@@ -20,6 +20,7 @@ from torch import Tensor
 from realm.index.blocks import Contenders
 
 _SPARE = 64  # rows found beyond those asked for: one of them has to be certainly worse
+_ROWS_OF_A_THREAD = 1 << 17  # a millisecond's work: fewer are not worth a thread
 
 
 @cache
@@ -45,12 +46,14 @@ def scan_contenders(
     good that not all of them were found.
     """
     is_found = torch.ones(len(rows), dtype=torch.bool).index_fill_(0, hidden, False)
-    size = -(-len(rows) // torch.get_num_threads())
+    num_threads = min(torch.get_num_threads(), 1 + len(rows) // _ROWS_OF_A_THREAD)
+    size = -(-len(rows) // num_threads)
     scan = partial(_scan, queries.contiguous(), k=k + _SPARE)
-    # Each thread has its own rows. faiss would share out queries, of which there is one as a rule.
-    one_each = partial(kernel().omp_set_num_threads, 1)
-    with ThreadPoolExecutor(torch.get_num_threads(), initializer=one_each) as threads:
-        parts = list(threads.map(scan, rows.split(size), is_found.split(size)))
+    if num_threads == 1:  # on a busy machine a new thread waits for its turn
+        parts = [scan(rows, is_found)]
+    else:
+        with ThreadPoolExecutor(num_threads) as threads:
+            parts = list(threads.map(scan, rows.split(size), is_found.split(size)))
     scores = torch.cat([part[0] for part in parts], dim=1)
     numbers = torch.cat([_counted_on(part[1], size * i) for i, part in enumerate(parts)], dim=1)
     least = scores.topk(k, dim=1).values[:, -1:] - 2 * error[:, None]
@@ -92,7 +95,11 @@ def _scan(
     if not is_found.all():
         bits = np.packbits(is_found.numpy(), bitorder="little")
         parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+    # faiss would share out the queries among threads, and there is one of them as a rule.
+    num_threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
     scores, numbers = index.search(queries.numpy(), k, params=parameters)
+    faiss.omp_set_num_threads(num_threads)
     found = torch.from_numpy(scores), torch.from_numpy(numbers)
     return found[0].masked_fill(found[1] < 0, -torch.inf), found[1]
 
