@@ -49,7 +49,7 @@ class ApproximateIndex:
         self,
         embeddings: Float[Tensor, "passages dim"],
         *,
-        probes: int = 32,
+        probes: int = 128,
         cells: Cells | None = None,
     ) -> None:
         """Fill the cells, which are found first where they are not given."""
