@@ -38,7 +38,7 @@ def test_the_same_rows_in_the_same_order(
     queries = torch.from_numpy(random.integers(-9, 10, (3, 6))).float()
     hidden = np.flatnonzero(random.random(num_rows) < 0.4 * has_hidden)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan.torch, "get_num_threads", lambda: num_threads)
+        patch.setattr(torch, "get_num_threads", lambda: num_threads)
         patch.setattr(scan, "_ROWS_OF_A_THREAD", 100)
         scanned = search(embeddings, queries, k, is_scanned=True, hidden=hidden)
         whole = search(embeddings, queries, k, is_scanned=False, hidden=hidden)

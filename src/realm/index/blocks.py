@@ -101,7 +101,8 @@ def rounding_error(
 ) -> Float[Tensor, " queries"]:
     """How far products of vectors rounded to bfloat16 may be from the true ones."""
     rounded = queries.bfloat16().float()
-    of_queries, of_rows = (queries - rounded).norm(dim=-1), _ERROR * rounded.norm(dim=-1)
+    of_queries: Tensor = (queries - rounded).norm(dim=-1)
+    of_rows: Tensor = _ERROR * rounded.norm(dim=-1)
     return longest_row * (of_queries + of_rows)
 
 
