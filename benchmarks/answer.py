@@ -1,7 +1,8 @@
 """How long does an answer take, alone and among 64, beside `RealmForOpenQA` and BM25?
 
 Exact search on all sides, and five passages are read of each question. BM25 stands before our own
-reader, so that the difference is retrieval's alone.
+reader, so that the difference is retrieval's alone. `RealmForOpenQA` gets as many passages as fit
+in memory beside ours.
 """
 
 import time
@@ -22,7 +23,7 @@ from realm.openqa.answerer import Answerer
 from realm.openqa.objective import OpenQaSettings
 from realm.retrieval.lexical import LexicalIndex
 from realm.retrieval.retriever import Ranker, Retriever
-from world import Extent, World, open_world, questions
+from world import Extent, World, open_world_to_search, questions
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "corpus"}
 _ALONE = {"tiny": 2, "reduced": 32, "full": 200}
@@ -47,13 +48,14 @@ class LexicalRanker:
 def measure(bench: Bench) -> None:
     """Ask the same questions on all sides."""
     extent = _EXTENTS[bench.size]
-    world = open_world(bench, extent)
+    world = open_world_to_search(bench, extent)
     asked = [question.question for question in questions(extent, 500)]
     alone = list(islice(cycle(asked), _ALONE[bench.size]))
     together = list(islice(cycle(asked), _TOGETHER[bench.size]))
     dense, lexical = answerers(world)
     sides: dict[str, Repeat] = {OURS: one_by_one(dense, alone), _BM25: one_by_one(lexical, alone)}
     batches: dict[str, Repeat] = {OURS: at_once(dense, together), _BM25: at_once(lexical, together)}
+    notes = [world.note] if world.note else []
     quicker = quickest_precision(shape_of(world.model().reader.trunk), "forward")
     tuned = f"RealmForOpenQA, {quicker}, read to our length"
     with TemporaryDirectory() as folder, open_peer(bench, "transformers-4.39.3", "port") as peer:
@@ -68,22 +70,24 @@ def measure(bench: Bench) -> None:
                 _PORT: {"dropout": 0.1, "beams": _BEAMS},
                 tuned: {"dropout": 0.0, "beams": trimmed},
             }
-            load_port(bench, peer, world, Path(folder), variants)
+            number = load_port(bench, peer, world, Path(folder), variants)
+            if number < len(world.store):
+                notes.append(f"the port holds {number:,} passages")
             for name, precision in ((_PORT, "fp32"), (tuned, quicker)):
                 options = {"name": name, "precision": precision}
                 sides[name] = peer.side("answer", questions=alone, **options)
                 batches[name] = total_seconds(peer, together, options)
         singles, groups = by_turns(sides, bench.repeats), by_turns(batches, bench.repeats)
     best = {_BM25, tuned}
-    over = f"{len(world.store):,} passages"
+    over, note = f"{len(world.store):,} passages", "; ".join(notes)
     for share in (0.5, 0.95):
         at_share = {name: [percentile(values, share)] for name, values in singles.items()}
         bench.report.compare_all(
             f"one question over {over}, p{share * 100:.0f}", at_share, unit="ms",
-            better="lower", tuned=best,
+            better="lower", tuned=best, note=note,
         )  # fmt: skip
     name = f"{len(together)} questions at once over {over}"
-    bench.report.compare_all(name, groups, unit="s", better="lower", tuned=best)
+    bench.report.compare_all(name, groups, unit="s", better="lower", tuned=best, note=note)
 
 
 def answerers(world: World) -> tuple[Answerer, Answerer]:

@@ -100,11 +100,13 @@ class Report:
         unit: str,
         better: Better = "higher",
         tuned: Collection[str] = (),
+        note: str = "",
     ) -> None:
         """Add a row for each peer of the samples; one without a peer where there is none."""
         peers: list[str | None] = [side for side in samples if side != OURS]
         for peer in peers or [None]:
-            self.compare(name, samples, peer, unit=unit, better=better, tuned=peer in tuned)
+            is_tuned = peer in tuned
+            self.compare(name, samples, peer, unit=unit, better=better, tuned=is_tuned, note=note)
 
     def finish(self, file: Path | None) -> None:
         """Print the table; write the rows as JSON where a file is given."""

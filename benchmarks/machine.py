@@ -54,6 +54,17 @@ def available_cores() -> set[int]:
     return set(range(os.cpu_count() or 1))
 
 
+def free_bytes() -> int:
+    """Memory that processes could still be given; the rest of the memory where nobody says."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def load() -> float:
     """Mean number of processes that ran or wanted to during the last minute."""
     return round(os.getloadavg()[0], 2)

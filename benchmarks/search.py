@@ -1,8 +1,8 @@
 """How quick is search, exact and approximate, beside faiss and ScaNN?
 
 Exact means exact over the stored half-width vectors: the peers get the same rounded vectors and
-have to find the same rows. Where no index of the full corpus was made, vectors are made up from
-those that were: each a real embedding with noise, so that neighbourhoods stay uneven.
+have to find the same rows. Approximate search is measured for one question and for many, each
+beside our own exact search.
 """
 
 from collections.abc import Collection
@@ -11,22 +11,20 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from harness import OURS, Bench, Repeat, by_turns, rate, run
 from peer import open_peer
 from realm.index.approximate import ApproximateIndex
-from realm.index.exact import ExactIndex
-from world import Extent, open_world
+from realm.index.exact import ExactIndex, Index
+from world import Extent, vectors_to_search, with_noise
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "corpus"}
-_ROWS = {"tiny": 2_000, "reduced": 200_000}
+_ROWS = {"tiny": 2_000, "reduced": 200_000, "full": 620_000}
 _BATCHES = {"tiny": (1, 64), "reduced": (1, 64, 1_000), "full": (1, 64, 1_000)}
 _K = 100
-_NOISE = 0.6  # of a vector's length, before it is brought back to length one
 _THRESHOLDS = (1, 1_000_000)  # always multiply matrices, never do
-_PROBES = (4, 8, 16, 32, 64, 128)
+_PROBES = (4, 8, 16, 32, 64, 128, 256)
 _RECALL = 0.95
 _FAISS, _CALIBRATED, _SCANN = "faiss", "faiss, BLAS threshold calibrated", "ScaNN brute force"
 _EXACT = "our exact search"
@@ -34,8 +32,10 @@ _EXACT = "our exact search"
 
 def measure(bench: Bench) -> None:
     """Search the same rounded vectors on all sides."""
-    stored, whole = vectors(bench)
+    whole, note = vectors_to_search(bench, _EXTENTS[bench.size], _ROWS[bench.size])
+    stored = whole.half()
     flat, default = flat_index(stored, bench.threads), default_threshold()
+    exact = ExactIndex(stored)
     with TemporaryDirectory() as folder, open_peer(bench, "scann", "scann_search") as scann:
         if scann is not None:
             np.save(Path(folder) / "vectors.npy", stored.float().numpy())
@@ -43,7 +43,7 @@ def measure(bench: Bench) -> None:
         for batch in _BATCHES[bench.size]:
             queries = queries_like(whole, batch)
             sides = {
-                OURS: ours(stored, queries),
+                OURS: searching(exact, queries),
                 _FAISS: faiss_side(flat, queries, default),
                 _CALIBRATED: faiss_side(flat, queries, calibrated(flat, queries)),
             }
@@ -54,15 +54,10 @@ def measure(bench: Bench) -> None:
             bench.report.compare_all(
                 f"exact top {_K} of {len(stored):,} x {stored.shape[1]}, {batch:,} at once",
                 by_turns(sides, bench.repeats), unit="queries/s", tuned={_CALIBRATED, _SCANN},
+                note=note,
             )  # fmt: skip
     check_agreement(bench, stored, whole, flat)
-    measure_approximate(bench, stored, whole)
-
-
-def ours(stored: Tensor, queries: Tensor) -> Repeat:
-    """Exact search by our index."""
-    index = ExactIndex(stored)
-    return rate(len(queries), lambda: index.search(queries, _K))
+    measure_approximate(bench, stored, whole, note)
 
 
 def check_agreement(bench: Bench, stored: Tensor, whole: Tensor, flat: Any) -> None:
@@ -85,9 +80,13 @@ def check_agreement(bench: Bench, stored: Tensor, whole: Tensor, flat: Any) -> N
     compare("memory of the vectors", sizes, _FAISS, unit="MB", better="lower", tuned=True)
 
 
-def measure_approximate(bench: Bench, stored: Tensor, whole: Tensor) -> None:
-    """Row: the speed with the fewest cells that give the wanted recall, against exact search."""
-    queries = queries_like(whole, _BATCHES[bench.size][-1])
+def measure_approximate(bench: Bench, stored: Tensor, whole: Tensor, note: str) -> None:
+    """Rows: the speed with the fewest cells that give the wanted recall, against exact search.
+
+    For one question and for many: exact search reads the vectors once for all of them.
+    """
+    batches = _BATCHES[bench.size]
+    queries = queries_like(whole, batches[-1])
     exact, index = ExactIndex(stored), ApproximateIndex(stored)
     truth = exact.search(queries, _K).rows.tolist()
     recall = 0.0
@@ -97,36 +96,24 @@ def measure_approximate(bench: Bench, stored: Tensor, whole: Tensor) -> None:
         recall = float(np.mean([shared(t, f) for t, f in zip(truth, found, strict=True)]))
         if recall >= _RECALL:
             break
-    sides = {
-        OURS: rate(len(queries), lambda: index.search(queries, _K)),
-        _EXACT: rate(len(queries), lambda: exact.search(queries, _K)),
-    }
-    bench.report.compare(
-        f"approximate top {_K}, {len(queries):,} at once", by_turns(sides, bench.repeats), _EXACT,
-        unit="queries/s", tuned=True, note=f"recall {recall:.3f} with {index.probes} cells",
-    )  # fmt: skip
+    notes = f"recall {recall:.3f} with {index.probes} of {index.num_cells:,} cells", note
+    for batch in (batches[0], batches[-1]):
+        asked = queries[:batch]
+        sides = {OURS: searching(index, asked), _EXACT: searching(exact, asked)}
+        bench.report.compare(
+            f"approximate top {_K}, {batch:,} at once", by_turns(sides, bench.repeats), _EXACT,
+            unit="queries/s", tuned=True, note="; ".join(filter(None, notes)),
+        )  # fmt: skip
 
 
-def vectors(bench: Bench) -> tuple[Tensor, Tensor]:
-    """Half-width vectors as stored, and the single-precision ones that they were rounded from."""
-    real = open_world(bench, _EXTENTS[bench.size]).snapshot.embeddings.float()
-    rows = _ROWS.get(bench.size)
-    whole = real if rows is None else with_noise(real, rows, seed=0)
-    return whole.half(), whole
+def searching(index: Index, queries: Tensor) -> Repeat:
+    """A side that searches one of our indexes."""
+    return rate(len(queries), lambda: index.search(queries, _K))
 
 
 def queries_like(whole: Tensor, count: int) -> Tensor:
     """Queries that lie as near to some of the vectors as questions lie to passages."""
     return with_noise(whole, count, seed=1)
-
-
-def with_noise(vectors: Tensor, count: int, *, seed: int) -> Tensor:
-    """So many vectors, each a random one of these with noise, of the same length as before."""
-    generator = torch.Generator().manual_seed(seed)
-    chosen = vectors[torch.randint(len(vectors), (count,), generator=generator)]
-    length: Tensor = chosen.norm(dim=-1, keepdim=True)
-    noise = torch.randn(chosen.shape, generator=generator) / chosen.shape[1] ** 0.5
-    return torch.nn.functional.normalize(chosen / length + _NOISE * noise, dim=-1) * length
 
 
 def flat_index(stored: Tensor, threads: int) -> Any:

@@ -1,6 +1,8 @@
 """What do the benchmarks work on? Real passages, an untrained model and its index, made once.
 
 Every size is an ordinary run directory under the cache: started again, its stages are opened.
+Where speed alone is measured, the whole corpus may do with vectors made up from those of a part:
+each a real embedding with noise, so that neighbourhoods stay uneven.
 """
 
 import gzip
@@ -12,12 +14,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from harness import Bench
+from realm.artifact import is_finished, read_manifest
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.examples.question import Question, read_questions
 from realm.experiment import Experiment, expand, read_recipe, with_overrides
-from realm.index.snapshot import Snapshot
+from realm.index.snapshot import Snapshot, keep_embeddings
 from realm.models.checkpoint import Model, load_model
 from realm.models.precision import ComputeSettings
 from realm.models.trunk import locate_trunk, max_positions
@@ -27,6 +34,8 @@ Extent = Literal["tiny", "2000", "6000", "20000", "corpus"]
 """Passages, about; `corpus` is all there is."""
 # Documents of the gold paragraphs and of whole articles; an article has about three passages.
 _DOCUMENTS = {"2000": (400, 480), "6000": (400, 1_750), "20000": (2_559, 5_250)}
+_PART: Extent = "20000"  # of the corpus: embedding this much takes minutes
+_NOISE = 0.6  # of a vector's length, before it is brought back to length one
 _TINY = 40  # articles of the encyclopedia that ships, so that nothing else has to be there
 _GOLD = "${REALM_DATA}/corpora/gold.jsonl.gz"
 _ARTICLES = "${REALM_DATA}/corpora/wiki-00.jsonl.gz"
@@ -39,10 +48,14 @@ _QUESTIONS = {
 
 @dataclass(frozen=True)
 class World:
-    """A run that has come to its index."""
+    """A run that has come to its index, which may have been made up from that of another."""
 
     run: Run
     snapshot: Snapshot
+    trained: Run
+    """The run whose model embedded."""
+    note: str = ""
+    """What is not as it seems."""
 
     @property
     def store(self) -> PassageStore:
@@ -51,7 +64,7 @@ class World:
 
     def model(self) -> Model:
         """The model as the run starts with it, ready to compute."""
-        return at_work(load_model(self.run.checkpoint("start")))
+        return at_work(load_model(self.trained.checkpoint("start")))
 
     def passages(self) -> Path:
         """A file of title and text of every passage, one JSON line each, for the peers."""
@@ -64,15 +77,50 @@ class World:
 
 def open_world(bench: Bench, extent: Extent) -> World:
     """Open the run of that extent, or make it."""
-    run = Run(bench.cache / _name(bench, extent), experiment_for(bench, extent))
-    run.save_recipe()
+    run = _run(bench, extent)
     run.spans()
     run.start()
-    return World(run, run.snapshot("start"))
+    return World(run, run.snapshot("start"), run)
+
+
+def open_world_to_search(bench: Bench, extent: Extent) -> World:
+    """The same, but of the whole corpus vectors are made up where nobody embedded it."""
+    if _is_embedded(bench, extent):
+        return open_world(bench, extent)
+    run, part = _run(bench, extent), open_world(bench, _PART)
+    store, null = run.corpus(), part.snapshot.null_embedding
+    checkpoint = read_manifest(part.trained.checkpoint("start")).fingerprint
+    path = run.path / f"made-up-{checkpoint}"
+    vectors, note = vectors_to_search(bench, extent, len(store))
+    if not is_finished(path):
+        keep_embeddings(path, vectors, null, store, checkpoint=checkpoint, dtype=np.float16)
+    return World(run, Snapshot.open(path, store), part.trained, note)
+
+
+def vectors_to_search(bench: Bench, extent: Extent, count: int) -> tuple[Tensor, str]:
+    """So many embeddings in single precision and how they were made.
+
+    Of the whole corpus its own, however many they are, where somebody embedded it.
+    """
+    is_whole, is_embedded = extent == "corpus", _is_embedded(bench, extent)
+    real = open_world(bench, extent if is_embedded else _PART).snapshot.embeddings.float()
+    if is_whole and is_embedded:
+        return real, ""
+    return with_noise(real, count, seed=0), f"vectors made up from {len(real):,} real ones"
+
+
+def with_noise(vectors: Tensor, count: int, *, seed: int) -> Tensor:
+    """So many vectors, each a random one of these with noise, of the same length as before."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = vectors[torch.randint(len(vectors), (count,), generator=generator)]
+    length: Tensor = chosen.norm(dim=-1, keepdim=True)
+    noise = torch.randn(chosen.shape, generator=generator) / chosen.shape[1] ** 0.5
+    return torch.nn.functional.normalize(chosen / length + _NOISE * noise, dim=-1) * length
 
 
 def at_work(model: Model) -> Model:
     """The model in the precision that is quicker on this machine."""
+    model.modules().eval()
     return model.compute_with(model.choose_compute(ComputeSettings(), "forward"))
 
 
@@ -111,6 +159,17 @@ def questions(extent: Extent, count: int) -> list[Question]:
     files = _QUESTIONS["tiny" if extent == "tiny" else "data"]
     every = (question for file in files for question in read_questions(_existing(file)))
     return list(islice(every, count))
+
+
+def _run(bench: Bench, extent: Extent) -> Run:
+    run = Run(bench.cache / _name(bench, extent), experiment_for(bench, extent))
+    run.save_recipe()
+    return run
+
+
+def _is_embedded(bench: Bench, extent: Extent) -> bool:
+    """Whether there are real embeddings of that extent, or soon will be."""
+    return extent != "corpus" or is_finished(_run(bench, extent).path / "start" / "snapshot")
 
 
 def _some_documents(extent: Extent) -> Iterable[str]:

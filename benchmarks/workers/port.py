@@ -6,6 +6,7 @@ Weights are random: no time depends on them.
 import json
 import time
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,14 @@ def load_open_qa(
     beams: dict[str, int],
 ) -> None:  # fmt: skip
     """Reader, embedder, all passages and their embeddings, and an optimiser, under a name."""
+    vectors = torch.from_numpy(np.load(embeddings))
     with Path(passages).open(encoding="utf-8") as lines:
-        texts = [json.loads(line)["text"].encode() for line in lines]
+        texts = [json.loads(line)["text"].encode() for line in islice(lines, len(vectors))]
     settings = _config(config, dropout, num_block_records=len(texts), **beams)
     tokenizer = RealmTokenizerFast(vocab_file=vocabulary)
     retriever = RealmRetriever(np.array(texts, dtype=object), tokenizer)
     model = RealmForOpenQA(settings, retriever)
-    model.block_emb.copy_(torch.from_numpy(np.load(embeddings)))
+    model.block_emb.copy_(vectors)
     moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
     models[name] = model, tokenizer, torch.optim.AdamW(moving, lr=1e-5)
 

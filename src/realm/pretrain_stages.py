@@ -232,6 +232,7 @@ class PretrainRun(DataRun):
         with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
             return write_snapshot(
                 path, model, store, checkpoint=fingerprint, vectors=vectors,
+                index=self.experiment.index,
                 step=int(read_manifest(checkpoint).settings["step"]),
                 on_progress=lambda done: advance(done, ""),
             )  # fmt: skip

@@ -184,3 +184,8 @@ def test_length_batches(lengths: list[int], token_budget: int) -> None:
 def test_length_batches_by_hand() -> None:
     groups = length_batches([3, 9, 4, 4, 20], token_budget=12)
     assert [group.tolist() for group in groups] == [[4], [1], [2, 3, 0]]
+
+
+def test_short_inputs_are_not_padded_to_twice_their_length() -> None:
+    groups = length_batches([10, 4, 9, 5, 2, 1], token_budget=1_000)
+    assert [group.tolist() for group in groups] == [[0, 2, 3], [1, 4], [5]]

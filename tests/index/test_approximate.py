@@ -1,13 +1,14 @@
 """Approximate search misses little, and what it finds is scored exactly."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from realm.errors import ResourceError
-from realm.index.approximate import ApproximateIndex
+from realm.index.approximate import ApproximateIndex, Cells, find_cells
 from realm.index.exact import ExactIndex
 
 
@@ -77,3 +78,21 @@ def test_hidden_rows_are_never_found() -> None:
     assert len(index.without(hidden)) == len(kept)
     # The index that was there finds what it found before.
     assert np.isin(hidden, index.search(queries, 3).rows.numpy()).all()
+
+
+def test_cells_come_back_as_they_were_found(vectors: torch.Tensor, tmp_path: Path) -> None:
+    cells = find_cells(vectors.half())
+    cells.save(tmp_path / "cells")
+    again = Cells.load(tmp_path / "cells")
+    assert torch.equal(again.middles, cells.middles)
+    # Each row is in the cell whose middle is nearest to it.
+    scores = vectors.half().float() @ again.middles.T
+    nearest = scores.gather(1, again.cell_by_row[:, None])[:, 0]
+    torch.testing.assert_close(nearest, scores.max(dim=1).values)
+
+
+def test_scores_are_those_of_the_rows_as_they_are_stored(vectors: torch.Tensor) -> None:
+    for stored in (vectors, vectors.half()):
+        found = ApproximateIndex(stored, probes=4).search(vectors[:9], 5)
+        scores = torch.einsum("qd,qkd->qk", vectors[:9], stored[found.rows].float())
+        torch.testing.assert_close(found.scores, scores)

@@ -12,7 +12,8 @@ from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
-from realm.index.approximate import ApproximateIndex
+from realm.index import approximate
+from realm.index.approximate import ApproximateIndex, Cells
 from realm.index.encode import embed_corpus, embed_null_passage, pack_passage
 from realm.index.exact import ExactIndex
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
@@ -166,3 +167,23 @@ def test_either_kind_of_index(
     torch.testing.assert_close(found[0].scores, found[1].scores)
     assert torch.equal(found[0].rows, found[1].rows)
     assert found[0].rows[:, 0].tolist() == [0, 1, 2]
+
+
+def test_whoever_writes_a_snapshot_finds_its_cells(
+    small_model: Model, small_store: PassageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = IndexSettings(kind="approximate")
+    snapshot = write_snapshot(
+        tmp_path / "snapshot", small_model, small_store, checkpoint="a", step=0, index=settings
+    )
+    queries = snapshot.embeddings[:3].float()
+    expected = ApproximateIndex(snapshot.embeddings).search(queries, 5)
+    assert verify(tmp_path / "snapshot") == 3
+
+    def find_cells(embeddings: Tensor) -> Cells:
+        raise AssertionError("they were found already")
+
+    monkeypatch.setattr(approximate, "find_cells", find_cells)
+    found = snapshot.index(settings).search(queries, 5)
+    assert torch.equal(found.rows, expected.rows)
+    assert torch.equal(found.scores, expected.scores)

@@ -2,11 +2,12 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
@@ -99,6 +100,34 @@ def test_batched_equals_one_by_one(make: Make) -> None:
             )  # fmt: skip
             assert one.probability == pytest.approx(other.probability, rel=1e-3)
         assert alone.null_probability == pytest.approx(answered.null_probability, rel=1e-3)
+
+
+def test_all_questions_are_looked_up_in_one_search(make: Make) -> None:
+    answerer, sizes = make(), []
+    search = answerer.retriever.search
+
+    class Counting:
+        def search(self, questions: Sequence[str], vectors: Tensor, k: int) -> Tensor:
+            sizes.append(len(questions))
+            return search(questions, vectors, k)
+
+    answerer.retriever = Counting()
+    assert len(answerer.answer(QUESTIONS * 5)) == 20
+    assert sizes == [20]
+    assert answerer.answer([]) == []
+
+
+@pytest.mark.parametrize(("null_passage", "num_read"), [(False, 4), (True, 5)])
+def test_the_null_passage_is_read_where_it_counts(
+    make: Make, null_passage: bool, num_read: int
+) -> None:
+    answerer, read = make(null_passage=null_passage), []
+    hook = answerer.model.reader.register_forward_hook(
+        lambda reader, inputs, hidden: read.append(len(hidden))
+    )
+    answerer.answer(QUESTIONS[:1])
+    hook.remove()
+    assert sum(read) == num_read
 
 
 @pytest.mark.parametrize("null_passage", [False, True])

@@ -16,6 +16,7 @@ import torch
 from realm.artifact import read_manifest, remove_artifact
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, ResourceError, SettingError
+from realm.index.approximate import Cells
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
 from realm.index.trunk_vectors import write_trunk_vectors
 from realm.models.checkpoint import Model, load_model, save_checkpoint
@@ -160,6 +161,15 @@ def test_the_precision_of_the_training_is_used(world: World) -> None:
     full = Snapshot.open(snapshot_path(world.folder, 8), world.store)
     difference = (half.embeddings.float() - full.embeddings.float()).abs().max()
     assert 1e-3 < float(difference) < 0.5
+
+
+def test_the_cells_of_an_approximate_index_are_found_here(world: World) -> None:
+    world.save(4)
+    index = IndexSettings(kind="approximate")
+    snapshot = refresh_once(world.folder, world.store, every=4, index=index)
+    assert snapshot is not None
+    cells = Cells.load(snapshot.path / "cells.safetensors")
+    assert cells.cell_by_row.shape == (len(world.store),)
 
 
 def test_a_finished_training_gets_no_snapshot(world: World) -> None:

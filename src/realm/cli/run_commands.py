@@ -194,6 +194,6 @@ def _refresh_once(run: "Run") -> int | None:
     num_steps = run.experiment.pretrain.loop.num_steps
     snapshot = refresh_once(
         folder, run.corpus(), every=every, num_steps=num_steps,
-        vectors=run.trunk_vectors(), progress=show_progress,
+        vectors=run.trunk_vectors(), index=run.experiment.index, progress=show_progress,
     )  # fmt: skip
     return None if snapshot is None else snapshot.step

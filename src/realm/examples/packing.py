@@ -138,13 +138,18 @@ def length_batches(lengths: Sequence[int], token_budget: int) -> list[Ids]:
     """Group inputs of like length so that no padded group exceeds the budget.
 
     Padding costs as much as text: sorting by length does roughly half the work of padding
-    everything to the limit. Every index occurs once; a single input over the budget stands alone.
+    everything to the limit. Inputs under half as long as the first of a group, as null passages
+    are, would be mostly padding and begin a group of their own. Every index occurs once; a single
+    input over the budget stands alone.
     """
     order = np.argsort(-np.asarray(lengths), kind="stable")
+    ordered = np.asarray(lengths)[order]
     groups = []
     begin = 0
     while begin < len(order):
-        size = max(1, token_budget // int(lengths[order[begin]]))
+        longest = int(ordered[begin])
+        num_alike = int(np.searchsorted(-ordered, -longest / 2, side="right")) - begin
+        size = max(1, min(token_budget // longest, num_alike))
         groups.append(order[begin : begin + size])
         begin += size
     return groups

@@ -14,10 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 BLOCK = 64  # rows of which only the greatest score is looked at first
-_WIDENED = 1_024  # rows converted at a time: they stay in a core's cache
-# Query, row and result are each rounded by 2**-8 of their size at most; a little more than three
-# of these, for their products and for the sums in single precision.
-_ERROR = 3.1 * 2.0**-8
+_WIDENED = 4_096  # rows converted at a time: they stay in a core's cache
+# A number is rounded by 2**-8 of its size at most; a little more, for the sums of the products.
+_ERROR = 1.1 * 2.0**-8
 _MOST_SHARE = 1 / 2  # of all blocks; where more are nearly equal, nothing is gained
 
 
@@ -77,13 +76,18 @@ def contenders(
 ) -> Contenders | None:
     """Every pair that may be among the `k` best of its query; there are more blocks than `k`.
 
-    `floor` is a score that `k` other rows are known to have, `error` what scores may be wrong by.
-    None where so many are equally good that nothing is gained.
+    `floor` is a score that `k` other rows are known to have, `error` what scores may be wrong by
+    before they are rounded themselves. None where so many are equally good that nothing is gained.
     """
+
+    def lowered(scores: Tensor) -> Tensor:
+        own_rounding = torch.finfo(blocks.scores.dtype).eps / 2 * scores.abs()
+        return scores - error - own_rounding.nan_to_num(posinf=0)
+
     # In k blocks some row shows at least this, so k rows have it truly, but for the error; and
     # whoever is as good shows it, but for the error.
-    own_floor = blocks.maxima.topk(k, dim=-1).values[:, -1] - error
-    least = torch.maximum(own_floor, floor) - error
+    own_floor = lowered(blocks.maxima.topk(k, dim=-1).values[:, -1])
+    least = lowered(torch.maximum(own_floor, floor))
     query, block = (blocks.maxima >= least[:, None]).nonzero(as_tuple=True)
     if len(query) > _MOST_SHARE * blocks.maxima.numel():
         return None
@@ -95,9 +99,11 @@ def contenders(
 def rounding_error(
     queries: Float[Tensor, "queries dim"], longest_row: float
 ) -> Float[Tensor, " queries"]:
-    """How far scores of vectors rounded to bfloat16 may be from the true ones."""
-    lengths: Tensor = queries.norm(dim=-1)
-    return _ERROR * longest_row * lengths
+    """How far products of vectors rounded to bfloat16 may be from the true ones."""
+    rounded = queries.bfloat16().float()
+    of_queries: Tensor = (queries - rounded).norm(dim=-1)
+    of_rows: Tensor = _ERROR * rounded.norm(dim=-1)
+    return longest_row * (of_queries + of_rows)
 
 
 def longest(rows: Float[Tensor, "rows dim"]) -> float:

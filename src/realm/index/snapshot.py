@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from realm.artifact import Manifest, create_artifact, open_artifact
 from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
-from realm.index.approximate import ApproximateIndex
+from realm.index.approximate import ApproximateIndex, Cells, find_cells
 from realm.index.encode import embed_corpus, embed_null_passage, project, write_rows
 from realm.index.exact import ExactIndex, Index
 from realm.index.trunk_vectors import TrunkVectors
@@ -28,15 +28,16 @@ from realm.models.checkpoint import Model
 
 KIND = "snapshot"
 _BLOCK = 8192  # rows projected at a time
-_ROWS, _NULL = "embeddings.npy", "null.npy"
+_ROWS, _NULL, _CELLS = "embeddings.npy", "null.npy", "cells.safetensors"
 
 
 class IndexSettings(Settings):
     """How snapshots are searched."""
 
     kind: Literal["exact", "approximate"] = "exact"
-    probes: int = 32
-    """Cells that an approximate search looks into."""
+    probes: int = 128
+    """Cells that an approximate search looks into, of four times the root of the passages: 128 find
+    97% of the best 100 of 200,000, 64 find 93% in half the time."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ class Snapshot:
     def index(self, settings: IndexSettings) -> Index:
         """A searchable form of these embeddings."""
         if settings.kind == "approximate":
-            return ApproximateIndex(self.embeddings, probes=settings.probes)
+            file = self.path / _CELLS
+            cells = Cells.load(file) if file.is_file() else None
+            return ApproximateIndex(self.embeddings, probes=settings.probes, cells=cells)
         return ExactIndex(self.embeddings)
 
 
@@ -96,9 +99,10 @@ def keep_embeddings(
     store: PassageStore,
     *,
     checkpoint: str,
+    dtype: type[np.floating[Any]] = np.float32,
     on_progress: Callable[[int], None] | None = None,
 ) -> Snapshot:
-    """Write embeddings that somebody else made, one for each passage, in their full width.
+    """Write embeddings that somebody else made, one for each passage, as a rule in full width.
 
     The scores of a released model would differ in the second decimal from half-width ones.
     """
@@ -106,15 +110,13 @@ def keep_embeddings(
     inputs = {"corpus": store.fingerprint, "checkpoint": checkpoint}
     with create_artifact(path, KIND, settings=settings, inputs=inputs) as staging:
         blocks = (block.float() for block in embeddings.split(_BLOCK))
-        write_rows(
-            staging.path / _ROWS, blocks, len(store), dtype=np.float32, on_progress=on_progress
-        )
+        write_rows(staging.path / _ROWS, blocks, len(store), dtype=dtype, on_progress=on_progress)
         np.save(staging.path / _NULL, null.numpy())
         staging.counts["num_passages"] = len(store)
     return Snapshot.open(path, store)
 
 
-def write_snapshot(
+def write_snapshot(  # noqa: PLR0913 - of whom it is made, what of, and how it will be searched
     path: Path,
     model: Model,
     store: PassageStore,
@@ -122,11 +124,13 @@ def write_snapshot(
     checkpoint: str,
     step: int,
     vectors: TrunkVectors | None = None,
+    index: IndexSettings | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Snapshot:
     """Embed the corpus with a model and write the result; `on_progress` gets passages done.
 
-    Where `vectors` of the model's own trunk are given, they are projected and the trunk rests.
+    Where `vectors` of the model's own trunk are given, they are projected and the trunk rests. With
+    the settings of an approximate `index` its cells are found here, not by those who search.
     """
     tower = model.embedder.passage_tower
     blocks = embed_corpus(model, store)
@@ -136,6 +140,9 @@ def write_snapshot(
     inputs = {"corpus": store.fingerprint, "checkpoint": checkpoint}
     with create_artifact(path, KIND, settings=settings, inputs=inputs) as staging:
         write_rows(staging.path / _ROWS, blocks, len(store), on_progress=on_progress)
+        if index is not None and index.kind == "approximate":
+            rows = torch.from_numpy(np.load(staging.path / _ROWS, mmap_mode="c"))
+            find_cells(rows).save(staging.path / _CELLS)
         np.save(staging.path / _NULL, embed_null_passage(model).numpy())
         staging.counts["num_passages"] = len(store)
     return Snapshot.open(path, store)

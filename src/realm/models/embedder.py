@@ -95,10 +95,9 @@ class Tower(nn.Module):
     def project(self, pooled: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch dim"]:
         """From the trunk's vectors to embeddings; the scale of the scores is folded in here."""
         embedding = pooled
-        if self.projection is not None:
-            embedding = self.projection(embedding.to(self.projection.weight.dtype))
-        if self.layer_norm is not None:
-            embedding = self.layer_norm(embedding)
+        for layer in (self.projection, self.layer_norm):
+            if layer is not None:
+                embedding = layer(embedding.to(layer.weight.dtype))
         embedding = embedding.float()
         if self.settings.projection_dropout:
             rate = self.settings.projection_dropout
@@ -148,14 +147,19 @@ def embed(
 
     Without a `token_budget` the batches are those that are quickest where there is no gradient.
     """
-    return _in_length_batches(tower, packed, packer, token_budget, project=True)
+    return tower.project(pool(tower, packed, packer, token_budget=token_budget))
 
 
 def pool(
     tower: Tower, packed: Sequence[Packed], packer: Packer, *, token_budget: int | None = None
 ) -> Float[Tensor, "inputs hidden"]:
     """The trunk's own vectors, before the projection, in the order of the inputs."""
-    return _in_length_batches(tower, packed, packer, token_budget, project=False)
+    device = next(tower.parameters()).device
+    budget = token_budget or quick_token_budget(device.type)
+    groups = length_batches([len(item) for item in packed], budget)
+    parts = [tower.pool(packer.pad([packed[i] for i in group]).to(device)) for group in groups]
+    order = torch.cat([torch.from_numpy(group) for group in groups])
+    return torch.cat(parts).float()[torch.argsort(order).to(device)]
 
 
 @torch.no_grad()
@@ -197,22 +201,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         if is_to_turn:
             module.train(was_training)
-
-
-def _in_length_batches(
-    tower: Tower,
-    packed: Sequence[Packed],
-    packer: Packer,
-    token_budget: int | None,
-    *,
-    project: bool,
-) -> Float[Tensor, "inputs dim"]:
-    device = next(tower.parameters()).device
-    budget = token_budget or quick_token_budget(device.type)
-    groups = length_batches([len(item) for item in packed], budget)
-    parts = []
-    for group in groups:
-        batch = packer.pad([packed[i] for i in group]).to(device)
-        parts.append(tower(batch) if project else tower.pool(batch).float())
-    order = torch.cat([torch.from_numpy(group) for group in groups])
-    return torch.cat(parts)[torch.argsort(order).to(device)]

@@ -192,13 +192,8 @@ def _inside_bodies(
     items: Sequence[Packed], widths: int
 ) -> tuple[Int[Tensor, " spans"], Int[Tensor, " spans"], Int[Tensor, " spans"]]:
     """Item, start and width (minus one) of every span that lies inside its body."""
-    rows, starts, offsets = [], [], []
-    for row, item in enumerate(items):
-        start, width = torch.meshgrid(
-            torch.arange(item.body_start, item.body_end), torch.arange(widths), indexing="ij"
-        )
-        fits = start + width < item.body_end
-        starts.append(start[fits])
-        offsets.append(width[fits])
-        rows.append(torch.full_like(starts[-1], row))
-    return torch.cat(rows), torch.cat(starts), torch.cat(offsets)
+    begins = torch.tensor([item.body_start for item in items])[:, None, None]
+    ends = torch.tensor([item.body_end for item in items])[:, None, None]
+    start, width = torch.arange(int(ends.max()))[:, None], torch.arange(widths)
+    row, start, width = ((begins <= start) & (start + width < ends)).nonzero(as_tuple=True)
+    return row, start, width

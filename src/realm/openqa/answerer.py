@@ -33,7 +33,7 @@ from realm.openqa.objective import (
 from realm.openqa.pointing import PointedSpan, likeliest_spans
 from realm.retrieval.retriever import Ranker
 
-QUESTIONS_AT_ONCE = 16
+QUESTIONS_AT_ONCE = 16  # read together; they are looked up all at once
 
 
 @dataclass(frozen=True)
@@ -140,18 +140,24 @@ class Answerer:
 
     def _read(self, questions: Sequence[str]) -> Iterator[tuple[str, int, Reading]]:
         """Every question, with its place in the batch that it was read in."""
-        for begin in range(0, len(questions), QUESTIONS_AT_ONCE):
-            batch = questions[begin : begin + QUESTIONS_AT_ONCE]
-            reading = self._read_batch(batch)
-            yield from ((question, number, reading) for number, question in enumerate(batch))
-
-    def _read_batch(self, questions: Sequence[str]) -> Reading:
         model, settings = self.model, self.settings
-        with evaluating(model.embedder), evaluating(model.reader):
+        if not questions:
+            return
+        # One search for all of them: each pass over the index takes about as long.
+        with evaluating(model.embedder):
             ids = [question_ids(model, question) for question in questions]
             vectors = embed_questions(model, ids)
             rows = self.retriever.search(questions, vectors, settings.reader_passages)
-            return read_passages(model, self.store, self.snapshot, ids, vectors, rows, settings)
+        for begin in range(0, len(questions), QUESTIONS_AT_ONCE):
+            batch = slice(begin, begin + QUESTIONS_AT_ONCE)
+            with evaluating(model.reader):
+                reading = read_passages(
+                    model, self.store, self.snapshot, ids[batch], vectors[batch], rows[batch],
+                    settings,
+                )  # fmt: skip
+            yield from (
+                (question, number, reading) for number, question in enumerate(questions[batch])
+            )
 
     def _rank(self, question: str, number: int, reading: Reading, top_k: int) -> Answered:
         if not reading.joint[number].isfinite().any():  # an empty corpus, and no null passage
@@ -201,4 +207,5 @@ def open_answerer(
         )
     model = load_model(checkpoint)
     model.compute_with(model.choose_compute(compute or ComputeSettings(), "forward"))
+    model.modules().eval()  # once, and not for each question
     return Answerer(model, store, snapshot, retriever, settings)

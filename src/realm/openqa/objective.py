@@ -137,16 +137,17 @@ def read_passages(
     scores = retrieval_scores(snapshot, vectors, rows)
     joints: list[Packed] = []
     for query, chosen in zip(ids, rows.tolist(), strict=True):
-        joints += [pack_joint(store, model.packer, query, row) for row in chosen]
-        joints.append(pack_joint(store, model.packer, query, NULL_ROW))
+        to_read = [*chosen, NULL_ROW] if settings.null_passage else chosen
+        joints += [pack_joint(store, model.packer, query, row) for row in to_read]
     groups = read(model.reader, joints, packer=model.packer, token_budget=settings.token_budget)
     flat, silence = span_scores(model.reader, groups)
     batch, passages = rows.shape
-    spans = flat.view(batch, passages + 1, *flat.shape[1:])[:, :-1]
-    null_scores = vectors @ snapshot.null_embedding.to(vectors.device)
-    if not settings.null_passage:
-        null_scores = torch.full_like(null_scores, -torch.inf)
-    null = silence.view(batch, passages + 1)[:, -1] + _weighted(null_scores, settings)
+    spans = flat.unflatten(0, (batch, -1))[:, :passages]
+    if settings.null_passage:
+        null_scores = vectors @ snapshot.null_embedding.to(vectors.device)
+        null = silence.unflatten(0, (batch, -1))[:, -1] + _weighted(null_scores, settings)
+    else:
+        null = null_scores = vectors.new_full((batch,), -torch.inf)
     joint = (spans + _weighted(scores, settings)[:, :, None, None]).flatten(1)
     return Reading(rows, scores, null_scores, spans, torch.cat((joint, null[:, None]), dim=1))
 

@@ -66,6 +66,7 @@ def refresh_once(
     every: int,
     num_steps: int | None = None,
     vectors: TrunkVectors | None = None,
+    index: IndexSettings | None = None,
     progress: Progress = no_progress,
 ) -> Snapshot | None:
     """Embed the corpus with the newest due checkpoint of a training, if that was not done yet.
@@ -93,7 +94,7 @@ def refresh_once(
     with progress(f"refresh of step {due[-1]}", len(store)) as advance:
         return write_snapshot(
             snapshot_path(folder, due[-1]), model, store, checkpoint=fingerprint, step=due[-1],
-            vectors=vectors, on_progress=lambda done: advance(done, ""),
+            vectors=vectors, index=index, on_progress=lambda done: advance(done, ""),
         )  # fmt: skip
 
 
@@ -230,6 +231,8 @@ class RefreshTask(Settings):
     every: int
     num_steps: int
     num_threads: int = 1
+    index: IndexSettings = IndexSettings()
+    """How the trainer searches what is made."""
 
 
 @contextmanager
@@ -274,7 +277,7 @@ def follow(task: RefreshTask, trainer: int) -> None:
         stop_if_alone()
         made = refresh_once(
             task.folder, store, every=task.every, num_steps=task.num_steps,
-            vectors=vectors, progress=progress,
+            vectors=vectors, index=task.index, progress=progress,
         )  # fmt: skip
         if made is None:
             time.sleep(_POLL_SECONDS)

@@ -99,7 +99,7 @@ class Pretraining:
             if refresh.mode == "inline" and is_first:
                 refresh_once(
                     self.folder, self.store, every=refresh.every, num_steps=num_steps,
-                    vectors=self.vectors, progress=self.progress,
+                    vectors=self.vectors, index=self.index_settings, progress=self.progress,
                 )  # fmt: skip
 
         def before_step(step: int) -> Scalars:
@@ -148,6 +148,7 @@ class Pretraining:
             every=refresh.every,
             num_steps=self.settings.loop.num_steps,
             num_threads=refresh.num_threads,
+            index=self.index_settings,
         )
 
 

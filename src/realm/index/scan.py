@@ -1,0 +1,109 @@
+"""Which rows may be among the best of a few queries, by faiss's kernel for half-width rows?
+
+One query takes longer to read the rows than to multiply them, and torch would have to widen them
+in memory first. The kernel widens them on the way; it is shown them where they lie, so that
+nothing is copied. Its scores differ from ours by the order of a sum: with a bound on that, who
+may be among the best is known for certain.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from realm.index.blocks import Contenders
+
+_SPARE = 64  # rows found beyond those asked for: one of them has to be certainly worse
+_ROWS_OF_A_THREAD = 1 << 17  # a millisecond's work: fewer are not worth a thread
+
+
+@cache
+def kernel() -> Any:
+    """The module faiss; None where it is not installed, or too old to be shown rows."""
+    try:
+        faiss = import_module("faiss")
+    except ImportError:
+        return None
+    return faiss if hasattr(faiss, "MaybeOwnedVectorUInt8") else None
+
+
+def scan_contenders(
+    queries: Float[Tensor, "queries dim"],
+    rows: Float[Tensor, "rows dim"],
+    hidden: Int[Tensor, " hidden"],
+    error: Float[Tensor, " queries"],
+    k: int,
+) -> Contenders | None:
+    """Every pair that may be among the `k` best of its query, in the order of queries and rows.
+
+    `error` is what the kernel's scores may differ by from ours. None where so many are equally
+    good that not all of them were found.
+    """
+    is_found = torch.ones(len(rows), dtype=torch.bool).index_fill_(0, hidden, False)
+    num_threads = min(torch.get_num_threads(), 1 + len(rows) // _ROWS_OF_A_THREAD)
+    size = -(-len(rows) // num_threads)
+    scan = partial(_scan, queries.contiguous(), k=k + _SPARE)
+    if num_threads == 1:  # on a busy machine a new thread waits for its turn
+        parts = [scan(rows, is_found)]
+    else:
+        with ThreadPoolExecutor(num_threads) as threads:
+            parts = list(threads.map(scan, rows.split(size), is_found.split(size)))
+    scores = torch.cat([part[0] for part in parts], dim=1)
+    numbers = torch.cat([_counted_on(part[1], size * i) for i, part in enumerate(parts)], dim=1)
+    least = scores.topk(k, dim=1).values[:, -1:] - 2 * error[:, None]
+    # What a part left out is no better than the worst that it kept, if it kept all it was to.
+    if any(((part[0][:, -1:] >= least) & (part[1][:, -1:] >= 0)).any() for part in parts):
+        return None
+    numbers, order = numbers.sort(dim=1)
+    scores = scores.gather(1, order)
+    query, place = ((scores >= least) & (numbers >= 0)).nonzero(as_tuple=True)
+    return Contenders(query, numbers[query, place], scores[query, place])
+
+
+def summing_error(
+    queries: Float[Tensor, "queries dim"], longest_row: float
+) -> Float[Tensor, " queries"]:
+    """How far two sums of the same products in single precision may lie apart."""
+    lengths: Tensor = queries.norm(dim=-1)
+    return 2 * queries.shape[1] * 2.0**-24 * longest_row * lengths
+
+
+def _scan(
+    queries: Float[Tensor, "queries dim"],
+    rows: Float[Tensor, "rows dim"],
+    is_found: Tensor,
+    *,
+    k: int,
+) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
+    """Scores and numbers of the best of these rows, best first; -1 where there are fewer."""
+    faiss = kernel()
+    index = faiss.IndexScalarQuantizer(
+        rows.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    )
+    codes: NDArray[np.uint8] = rows.numpy().view(np.uint8).reshape(-1)
+    nobody = faiss.MaybeOwnedVectorUInt8().owner  # the rows stay ours
+    index.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(codes), len(codes), nobody)
+    index.ntotal = len(rows)
+    index.is_trained = True
+    parameters = None
+    if not is_found.all():
+        bits = np.packbits(is_found.numpy(), bitorder="little")
+        parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+    # faiss would share out the queries among threads, and there is one of them as a rule.
+    num_threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    scores, numbers = index.search(queries.numpy(), k, params=parameters)
+    faiss.omp_set_num_threads(num_threads)
+    found = torch.from_numpy(scores), torch.from_numpy(numbers)
+    return found[0].masked_fill(found[1] < 0, -torch.inf), found[1]
+
+
+def _counted_on(numbers: Int[Tensor, "queries k"], begin: int) -> Int[Tensor, "queries k"]:
+    """Numbers among all rows, of rows that were numbered among those from `begin` on."""
+    return torch.where(numbers < 0, numbers, numbers + begin)
