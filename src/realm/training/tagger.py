@@ -6,7 +6,6 @@ a file says "no entity", that is no word against the labels that it never uses. 
 ordinary token classification folder of `transformers`.
 """
 
-import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from tokenizers import Encoding, Regex, Tokenizer, normalizers
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
 from realm.artifact import (
@@ -36,6 +35,7 @@ from realm.models.checkpoint import training_tensors
 from realm.models.precision import ComputeSettings, choose_compute, shape_of
 from realm.models.trunk import load_trunk, max_positions, read_tokenizer
 from realm.progress import Progress, no_progress
+from realm.spans.capitals import with_capitals
 from realm.spans.conll import NO_ENTITY, TaggedFile, TaggedSentence
 from realm.training.distributed import ProcessGroup
 from realm.training.optim import Optimizer, OptimSettings, rate_factor
@@ -44,7 +44,6 @@ KIND = "tagger"
 STEPS_BETWEEN_SAVES = 100
 _UNFINISHED = "unfinished tagger"
 _ALONE = ProcessGroup()  # minutes on one machine need no group
-_CAPITAL, _ACRONYM = "\u2020", "\u2021"  # daggers: in BERT's vocabulary, and rare in texts
 # Batches of sentences of like length hold little padding; more at once would make them alike.
 _BATCHES_SORTED_TOGETHER = 16
 _SENTENCE_TOKENS = 32  # of a typical sentence, for the choice of what is quickest
@@ -154,32 +153,6 @@ def tags_of(files: Sequence[TaggedFile]) -> list[str]:
     """The tags of a model for these files: `O` first, then two for each label."""
     labels = sorted({label for file in files for label in file.labels})
     return [NO_ENTITY, *(prefix + label for label in labels for prefix in ("B-", "I-"))]
-
-
-def with_capitals(tokenizer: Tokenizer) -> Tokenizer:
-    """Let a tokenizer that lowers its text mark the words that begin with a capital.
-
-    Names are told by their capitals, which the default trunk never sees. A sign that its
-    vocabulary has goes before such words, another before those in capitals throughout; every
-    program that reads `tokenizer.json` does the same. Others are returned as they are.
-    """
-    signs = (_CAPITAL, _ACRONYM)
-    is_lowering = tokenizer.encode("Paris").ids == tokenizer.encode("paris").ids
-    if not is_lowering or any(tokenizer.token_to_id(sign) is None for sign in signs):
-        return tokenizer
-    capitals = [
-        normalizers.Replace(
-            Regex(rf"(?<![\p{{L}}\p{{N}}]){letter}{following}"), sign + letter.lower()
-        )
-        for sign, following in ((_ACRONYM, r"(?=\p{Lu})"), (_CAPITAL, ""))
-        for letter in string.ascii_uppercase
-    ]
-    changed: Tokenizer = Tokenizer.from_str(tokenizer.to_str())
-    # Accents go first, so that twenty-six letters stand for all of Latin.
-    changed.normalizer = normalizers.Sequence(
-        [normalizers.NFD(), normalizers.StripAccents(), *capitals, tokenizer.normalizer]
-    )
-    return changed
 
 
 def tag_loss(
