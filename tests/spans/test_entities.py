@@ -7,7 +7,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 
 from realm.errors import ArtifactError
-from realm.spans.entities import ModelTagger, RuleTagger, Span, join_tags
+from realm.spans.entities import ModelTagger, RuleTagger, Span, join_tags, words_of
 
 # What the rules learn from: which words stand in capitals or not inside sentences.
 SENTENCES = [
@@ -128,6 +128,15 @@ def test_the_first_token_speaks_for_its_word() -> None:
     assert join_tags(["PER", "O", "O"], offsets, [0, 0, 1]) == [Span(0, 5, "PER")]
     assert join_tags(["O", "PER", "O"], offsets, [0, 0, 1]) == []
     assert join_tags(["B-PER", "B-PER", "I-PER"], offsets, [0, 0, 1]) == [Span(0, 6, "PER")]
+
+
+def test_a_sign_of_a_capital_is_no_word_of_its_own() -> None:
+    # "Old Keld": each word behind its sign, which says something else.
+    offsets = [(0, 1), (0, 3), (4, 5), (4, 6), (6, 8)]
+    words = [0, 1, 2, 3, 3]
+    tags = ["B-PER", "B-LOC", "O", "I-LOC", "O"]
+    assert join_tags(tags, offsets, words) == [Span(0, 8, "LOC")]
+    assert [word.position for word in words_of(offsets, words)] == [1, 3]
 
 
 def save_model(path: Path) -> None:

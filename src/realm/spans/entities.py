@@ -266,26 +266,47 @@ _BEGINNING = ("B-", "S-", "U-")  # the last two begin and end with one word
 _PREFIXES = (*_BEGINNING, "I-", "E-", "L-")
 
 
-def join_tags(
-    tags: Sequence[str], offsets: Sequence[Sequence[int]], words: Sequence[int | None]
-) -> list[Span]:
-    """Join tags of tokens (IOB1, IOB2, BIOES, BILOU or bare labels) to spans of characters.
+class TaggedWord(NamedTuple):
+    """A word in tokens: the one that speaks for it, and its characters."""
 
-    The first token of a word speaks for all of it; special tokens are of no word.
+    position: int
+    start: int
+    end: int
+
+
+def words_of(offsets: Sequence[Sequence[int]], words: Sequence[int | None]) -> list[TaggedWord]:
+    """The words of a text in tokens; special tokens are of none.
+
+    The first token of a word speaks for all of it. A sign that stands for its capital is no word
+    of its own: it begins at the same character.
     """
-    spans: list[Span] = []
-    last_word, last_label = None, "O"
-    for tag, (start, end), word in zip(tags, offsets, words, strict=True):
+    found: list[TaggedWord] = []
+    last_word = None
+    for position, (word, (start, end)) in enumerate(zip(words, offsets, strict=True)):
         if word is None:
             continue
         if word == last_word:
-            if last_label != "O":
-                spans[-1] = spans[-1]._replace(end=end)
-            continue
+            found[-1] = found[-1]._replace(end=end)
+        else:
+            if found and found[-1].start == start:
+                found.pop()
+            found.append(TaggedWord(position, start, end))
+        last_word = word
+    return found
+
+
+def join_tags(
+    tags: Sequence[str], offsets: Sequence[Sequence[int]], words: Sequence[int | None]
+) -> list[Span]:
+    """Join tags of tokens (IOB1, IOB2, BIOES, BILOU or bare labels) to spans of characters."""
+    spans: list[Span] = []
+    last_label = "O"
+    for position, start, end in words_of(offsets, words):
+        tag = tags[position]
         prefix, label = (tag[:2], tag[2:]) if tag[:2] in _PREFIXES else ("", tag)
         if label == last_label != "O" and prefix not in _BEGINNING:
             spans[-1] = spans[-1]._replace(end=end)
         elif label != "O":
             spans.append(Span(start, end, label))
-        last_word, last_label = word, label
+        last_label = label
     return spans

@@ -37,6 +37,7 @@ from realm.models.trunk import load_trunk, max_positions, read_tokenizer
 from realm.progress import Progress, no_progress
 from realm.spans.capitals import with_capitals
 from realm.spans.conll import NO_ENTITY, TaggedFile, TaggedSentence
+from realm.spans.entities import words_of
 from realm.training.distributed import ProcessGroup
 from realm.training.optim import Optimizer, OptimSettings, rate_factor
 
@@ -211,19 +212,14 @@ def _examples(
 
 
 def _tags_of_words(sentence: TaggedSentence, encoding: Encoding) -> Iterator[tuple[int, str]]:
-    """The first wordpiece of each word, with the tag that `entities.join_tags` reads there."""
-    begun = last_word = None
-    for position, (word, (start, _)) in enumerate(
-        zip(encoding.word_ids, encoding.offsets, strict=True)
-    ):
-        if word is None or word == last_word:
-            continue
-        last_word = word
+    """The wordpiece of each word that `entities.join_tags` reads, with its tag."""
+    begun = None
+    for position, start, _ in words_of(encoding.offsets, encoding.word_ids):
         span = next((s for s in sentence.spans if s.start <= start < s.end), None)
-        if span is None:
-            yield position, NO_ENTITY
-        else:
+        if span is not None:
             yield position, ("I-" if span is begun else "B-") + span.label
+        else:
+            yield position, NO_ENTITY
         begun = span
 
 
