@@ -13,7 +13,8 @@ import torch
 from realm.artifact import read_manifest, verify
 from realm.errors import ArtifactError
 from realm.spans.conll import TaggedFile, TaggedSentence
-from realm.spans.entities import ModelTagger, Span
+from realm.spans.entities import Span
+from realm.spans.model_tagger import ModelTagger
 from realm.training import tagger as tagger_module
 from realm.training.tagger import (
     TaggerSettings,

@@ -123,7 +123,8 @@ def _measure(
     """Compare the new tagger with the rules, on what it was not trained on."""
     from realm.evaluation.tagging import compare_taggers
     from realm.scoring import write_json
-    from realm.spans.entities import ModelTagger, RuleTagger
+    from realm.spans.entities import RuleTagger
+    from realm.spans.model_tagger import ModelTagger
 
     model = ModelTagger(str(tagger))
     # The rules know a corpus by its words alone, so they may see those of all documents.

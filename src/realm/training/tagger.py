@@ -36,8 +36,8 @@ from realm.models.precision import ComputeSettings, choose_compute, shape_of
 from realm.models.trunk import load_trunk, max_positions, read_tokenizer
 from realm.progress import Progress, no_progress
 from realm.spans.capitals import with_capitals
-from realm.spans.conll import NO_ENTITY, TaggedFile, TaggedSentence
-from realm.spans.entities import words_of
+from realm.spans.conll import TaggedFile, TaggedSentence
+from realm.spans.entities import NO_ENTITY, words_of
 from realm.training.distributed import ProcessGroup
 from realm.training.optim import Optimizer, OptimSettings, rate_factor
 
