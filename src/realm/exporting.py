@@ -15,8 +15,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from realm.artifact import is_finished, read_manifest
-from realm.artifact import let_others_read
+from realm.artifact import is_finished, let_others_read, read_manifest
 from realm.corpus.block_records import write_block_records
 from realm.errors import SettingError
 from realm.index.snapshot import Snapshot

@@ -59,7 +59,7 @@ class Finding:
     def __init__(self, spans: Sequence[Sequence[Span]]) -> None:
         self._spans = [list(spans) for spans in spans]
 
-    def tag(self, texts: Sequence[str]) -> list[list[Span]]:
+    def tag(self, texts: Sequence[str], documents: Sequence[int] | None = None) -> list[list[Span]]:
         return self._spans
 
 

@@ -1,13 +1,6 @@
-from pathlib import Path
-
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import TemplateProcessing
 
-from realm.errors import ArtifactError
-from realm.spans.entities import ModelTagger, RuleTagger, Span, join_tags
+from realm.spans.entities import RuleTagger, Span, join_tags, words_of
 
 # What the rules learn from: which words stand in capitals or not inside sentences.
 SENTENCES = [
@@ -130,64 +123,10 @@ def test_the_first_token_speaks_for_its_word() -> None:
     assert join_tags(["B-PER", "B-PER", "I-PER"], offsets, [0, 0, 1]) == [Span(0, 6, "PER")]
 
 
-def save_model(path: Path) -> None:
-    """A model whose classifier reads the word itself: paris is a place, all else nothing."""
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "paris", "in", "they", "met"]
-    tokenizer = Tokenizer(WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = BertPreTokenizer()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=16, **special
-    ).save_pretrained(path)
-    config = transformers.BertConfig(
-        vocab_size=8,
-        hidden_size=8,
-        num_hidden_layers=0,
-        num_attention_heads=1,
-        intermediate_size=8,
-        max_position_embeddings=16,
-        id2label={0: "O", 1: "B-LOC"},
-        label2id={"O": 0, "B-LOC": 1},
-    )
-    model = transformers.BertForTokenClassification(config)
-    with torch.no_grad():
-        for parameter in model.bert.embeddings.parameters():
-            parameter.zero_()
-        model.bert.embeddings.LayerNorm.weight.fill_(1.0)
-        model.bert.embeddings.word_embeddings.weight.copy_(10 * torch.eye(8))
-        model.classifier.weight.zero_()
-        model.classifier.bias.copy_(torch.tensor([0.5, 0.0]))
-        model.classifier.weight[1, 4] = 1.0
-    model.save_pretrained(path)
-
-
-@pytest.mark.slow
-def test_a_model_tags_sentences_of_any_length(tmp_path: Path) -> None:
-    save_model(tmp_path)
-    tagger = ModelTagger(str(tmp_path), batch_size=2)
-    texts = ["in paris", "they", "paris met in paris they met", ""]
-    expected = [[(3, 8)], [], [(0, 5), (13, 18)], []]
-    assert [[(s.start, s.end) for s in spans] for spans in tagger.tag(texts)] == expected
-    assert tagger.tag([]) == []
-    assert tagger.tag(texts[:1])[0][0].label == "LOC"
-
-
-@pytest.mark.slow
-def test_a_model_without_a_trained_head_is_refused(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    save_model(tmp_path)
-    model = transformers.AutoModel.from_pretrained(tmp_path)
-    model.save_pretrained(tmp_path)
-    with pytest.raises(ArtifactError, match="not trained to tag words"):
-        ModelTagger(str(tmp_path))
-
-
-def test_an_absent_model_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    with pytest.raises(ArtifactError, match="no token classification model"):
-        ModelTagger(str(tmp_path / "absent"))
+def test_a_sign_of_a_capital_is_no_word_of_its_own() -> None:
+    # "Old Keld": each word behind its sign, which says something else.
+    offsets = [(0, 1), (0, 3), (4, 5), (4, 6), (6, 8)]
+    words = [0, 1, 2, 3, 3]
+    tags = ["B-PER", "B-LOC", "O", "I-LOC", "O"]
+    assert join_tags(tags, offsets, words) == [Span(0, 8, "LOC")]
+    assert [word.position for word in words_of(offsets, words)] == [1, 3]

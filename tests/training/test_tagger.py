@@ -9,19 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from realm.artifact import read_manifest, verify
 from realm.errors import ArtifactError
 from realm.spans.conll import TaggedFile, TaggedSentence
-from realm.spans.entities import ModelTagger, Span
+from realm.spans.entities import Span
+from realm.spans.model_tagger import ModelTagger
 from realm.training import tagger as tagger_module
 from realm.training.tagger import (
     TaggerSettings,
     tag_loss,
     tags_of,
     train_tagger,
-    with_capitals,
 )
 
 
@@ -69,36 +68,6 @@ def test_two_tags_for_each_label_of_any_file() -> None:
     assert tags_of([PEOPLE, PLACES]) == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 
 
-def lowering_tokenizer() -> Tokenizer:
-    vocab = ["[UNK]", "\u2020", "\u2021", "in", "tavil", "nato", "the", "'", "s", "o"]
-    tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocab)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return tokenizer
-
-
-def test_capitals_are_marked_where_the_tokenizer_lowers_them() -> None:
-    tokenizer = lowering_tokenizer()
-    marked = with_capitals(tokenizer)
-    encoding = marked.encode("In T\u00e1vil, the NATO's")
-    assert encoding.tokens == [
-        *("\u2020", "in", "\u2020", "tavil", "[UNK]", "the", "\u2021", "nato", "'", "s"),
-    ]
-    # A sign stands at its letter.
-    assert encoding.offsets[2:4] == [(3, 4), (3, 8)]
-    assert tokenizer.encode("In").tokens == ["in"]
-    # It survives the file.
-    assert Tokenizer.from_str(marked.to_str()).encode("Tavil").tokens == ["\u2020", "tavil"]
-
-
-def test_other_tokenizers_stay_as_they_are(tokenizer: Tokenizer) -> None:
-    assert with_capitals(tokenizer) is tokenizer  # its vocabulary has no signs for them
-    cased = lowering_tokenizer()
-    cased.normalizer = normalizers.BertNormalizer(lowercase=False)
-    cased.add_tokens(["Paris", "paris"])
-    assert with_capitals(cased) is cased
-
-
 @pytest.fixture(scope="module")
 def trained(trunk_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tagger") / "trained"
@@ -117,6 +86,23 @@ def test_it_finds_what_it_was_taught(trained: Path) -> None:
     assert Span(0, 12, "PER") in people
     # "Tavil" is no person, and that file says nothing about places: the other one decides.
     assert Span(29, 34, "LOC") in people
+
+
+@pytest.mark.slow
+def test_articles_are_learned_from_before_the_files(trunk_folder: Path, tmp_path: Path) -> None:
+    taught = sentence("Clara Osmund taught music in Tavil.", ("Tavil", "LOC"))
+    # Nobody says what "Clara Osmund" is, and of the other text nothing at all.
+    known = [taught._replace(unsure=((0, 12),)), TaggedSentence("Ida Keld", (), ((0, 8),))]
+    articles = TaggedFile("articles", [known], frozenset({"LOC", "ORG"}))
+    target = tmp_path / "tagger"
+    train_tagger(target, [PEOPLE], trunk_folder, SETTINGS, articles=articles)
+    manifest = read_manifest(target)
+    assert manifest.inputs["data"] == "people.conll, articles"
+    # One of the two texts of the article once, and the file's sentence in every epoch.
+    assert (manifest.counts["num_sentences"], manifest.counts["num_steps"]) == (2, 1 + 40)
+    assert "B-ORG" in json.loads((target / "config.json").read_text("utf-8"))["label2id"]
+    (spans,) = ModelTagger(str(target)).tag([taught.text])
+    assert Span(0, 12, "PER") in spans
 
 
 @pytest.mark.slow

@@ -14,8 +14,25 @@ from realm.errors import SettingError
 
 if TYPE_CHECKING:
     from realm.spans.conll import TaggedFile
+    from realm.training.tagger import TaggerSettings
 
 _HELD_OUT_SHARE = 0.2
+_RenameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="FILE:LABEL=NAME",
+        help="What a file's label is called here; NAME O drops it. May be given repeatedly.",
+    ),
+]
+_ArticlesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="Encyclopedic articles to learn from first: their first sentences say what their "
+        "titles name. A folder, a file, or hub:NAME; may be given repeatedly.",
+    ),
+]
 
 app = typer.Typer(
     help="Find the names, dates and numbers that pre-training will hide; train a tagger for them.",
@@ -70,20 +87,14 @@ def train(  # noqa: PLR0913 - each is an option of the command line
             help="Hold out a fifth of the first file, by document, and measure on it.",
         ),
     ] = False,
-    renames: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rename",
-            metavar="FILE:LABEL=NAME",
-            help="What a file's label is called here; NAME O drops it. May be given repeatedly.",
-        ),
-    ] = None,
+    renames: _RenameOption = None,
+    articles: _ArticlesOption = None,
     json_file: JsonFileOption = None,
     assignments: SetOption = None,
 ) -> None:
     """Train a tagger on files of tagged words; use it with `realm spans --tagger FOLDER`.
 
-    `--set` changes num_epochs, batch_size, learning_rate, dropout or seed.
+    `--set` changes num_epochs, batch_size, learning_rate, dropout, num_articles or seed.
     """
     from realm.config import override, read_settings
     from realm.models.trunk import DEFAULT_TRUNK, locate_trunk
@@ -97,11 +108,27 @@ def train(  # noqa: PLR0913 - each is an option of the command line
     if held_out:
         first, measuring = split_held_out(first, share=_HELD_OUT_SHARE, seed=settings.seed)
     folder = locate_trunk(trunk or DEFAULT_TRUNK)
-    train_tagger(out, [first, *files[1:]], folder, settings, show_progress)
+    marked = _mark_articles(articles, settings) if articles else None
+    train_tagger(out, [first, *files[1:]], folder, settings, show_progress, articles=marked)
     if measuring is not None:
         _measure(out, files[0], measuring, json_file)
     say(f"`realm spans --run RUN --tagger {out}` uses it")
     typer.echo(out)
+
+
+def _mark_articles(sources: Sequence[str], settings: "TaggerSettings") -> "TaggedFile":
+    from realm.corpus.documents import read_documents
+    from realm.spans.silver import mark_articles
+
+    marked = mark_articles(
+        read_documents(sources),
+        num_articles=settings.num_articles,
+        seed=settings.seed,
+        progress=show_progress,
+    )
+    num_names = sum(len(sentence.spans) for sentence in marked.sentences)
+    say(f"{len(marked.documents):,} articles mark {num_names:,} names")
+    return marked
 
 
 def _check_outputs(out: Path, json_file: Path | None, *, is_measured: bool) -> None:
@@ -123,7 +150,8 @@ def _measure(
     """Compare the new tagger with the rules, on what it was not trained on."""
     from realm.evaluation.tagging import compare_taggers
     from realm.scoring import write_json
-    from realm.spans.entities import ModelTagger, RuleTagger
+    from realm.spans.entities import RuleTagger
+    from realm.spans.model_tagger import ModelTagger
 
     model = ModelTagger(str(tagger))
     # The rules know a corpus by its words alone, so they may see those of all documents.

@@ -183,6 +183,13 @@ def _passage_of_nothing() -> PassageCut:
     return PassageCut(0, 0, "", none, none, none, np.zeros(1, dtype=np.int64))
 
 
+def split_sentences(text: str, language: str = "en") -> list[str]:
+    """The sentences of a text, each with single spaces."""
+    plain = normalise(text).text
+    bounds = _sentence_bounds(_slices(text, _starts(text, language)))
+    return [plain[start:end].lstrip() for start, end in bounds]
+
+
 def _sentence_bounds(sentences: Iterable[str]) -> list[tuple[int, int]]:
     """Sentences of the source as offsets in the normalised text, each with the space before it.
 

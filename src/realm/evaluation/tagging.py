@@ -65,13 +65,14 @@ def compare_taggers(file: TaggedFile, taggers: Mapping[str, EntityTagger]) -> di
     none of the file's, like that by rules, has no typed figures.
     """
     texts = [sentence.text for sentence in file.sentences]
+    documents = [number for number, document in enumerate(file.documents) for _ in document]
     marked = [sentence.spans for sentence in file.sentences]
     return {
         "num_documents": len(file.documents),
         "num_sentences": len(texts),
         "num_entities": sum(map(len, marked)),
         "systems": {
-            name: _scores(marked, tagger.tag(texts), file.labels)
+            name: _scores(marked, tagger.tag(texts, documents), file.labels)
             for name, tagger in taggers.items()
         },
     }

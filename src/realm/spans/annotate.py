@@ -22,7 +22,8 @@ from realm.config import Settings
 from realm.corpus.annotated import GivenSpan
 from realm.corpus.store import PassageStore
 from realm.spans.dates import find_dates
-from realm.spans.entities import EntityTagger, ModelTagger, RuleTagger, Span
+from realm.spans.entities import EntityTagger, RuleTagger, Span
+from realm.spans.model_tagger import ModelTagger
 
 KIND = "spans"
 SPAN = np.dtype(
@@ -185,8 +186,10 @@ class _Annotator:
     def _spans_of(self, sentences: Sequence[_Sentence]) -> list[list[Span]]:
         """Published spans of the sentences that have them, dates and entities of the others."""
         published = {row: self._store.published_spans(row) for row in {s.row for s in sentences}}
-        texts = [s.text for s in sentences if published[s.row] is None]
-        tagged = iter(self._make_tagger().tag(texts) if texts else ())
+        untold = [s for s in sentences if published[s.row] is None]
+        texts = [s.text for s in untold]
+        documents = [self._store.document_row(s.row) for s in untold]
+        tagged = iter(self._make_tagger().tag(texts, documents) if texts else ())
         result = []
         for sentence in sentences:
             given = published[sentence.row]

@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from realm.errors import SourceError
-from realm.spans.entities import Span, join_tags
+from realm.spans.entities import NO_ENTITY, Span, join_tags
 
-NO_ENTITY = "O"
 _TAG = re.compile(r"O|[BI]-\S+")
 _COMMENT = re.compile(r"#\s*(?:newdoc|newpar|[\w.]+\s*=)")
 _NEW_DOCUMENT = re.compile(r"#\s*newdoc|-DOCSTART-")
@@ -39,6 +38,8 @@ class TaggedSentence(NamedTuple):
 
     text: str
     spans: tuple[Span, ...]
+    unsure: tuple[tuple[int, int], ...] = ()
+    """Ranges of characters of which nobody says whether they are of an entity."""
 
 
 class TaggedFile(NamedTuple):

@@ -2,19 +2,15 @@
 
 Two taggers behind one seam. `RuleTagger` needs nothing but the corpus: names are phrases of
 capitalised words, told apart from the beginnings of sentences by how the corpus writes the
-same words elsewhere. `ModelTagger` runs a token classification model of `transformers`, as
-the paper does (section 3.4: a BERT tagger trained on CoNLL-2003).
+same words elsewhere. The other one is `model_tagger.ModelTagger`.
 
 A tagger gets one sentence a text, so that no span can cross a sentence.
 """
 
-import importlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
-
-from realm.errors import ArtifactError, ResourceError
 
 
 class Span(NamedTuple):
@@ -31,8 +27,8 @@ class EntityTagger(Protocol):
 
     name: str
 
-    def tag(self, texts: Sequence[str]) -> list[list[Span]]:
-        """Return the spans of each sentence in order."""
+    def tag(self, texts: Sequence[str], documents: Sequence[int] | None = None) -> list[list[Span]]:
+        """Return the spans of each sentence in order; `documents` numbers the one of each."""
         ...
 
 
@@ -100,8 +96,6 @@ _UNINFORMATIVE = _FUNCTION_WORDS | frozenset(
     """)
 )
 _MAX_NAME_WORDS = 10
-# Of BERT and its kin; some tokenizers on the hub know no limit of their own.
-_MOST_POSITIONS = 512
 
 
 class RuleTagger:
@@ -126,7 +120,7 @@ class RuleTagger:
             elsewhere.update(word for word, flag in following if not flag)
         return cls(before_name, elsewhere)
 
-    def tag(self, texts: Sequence[str]) -> list[list[Span]]:
+    def tag(self, texts: Sequence[str], documents: Sequence[int] | None = None) -> list[list[Span]]:
         """Return the spans of each sentence in order; names and numbers may overlap."""
         return [[*self._names(text), *_quantities(text)] for text in texts]
 
@@ -193,99 +187,56 @@ def _quantities(text: str) -> Iterator[Span]:
         yield Span(match.start(), match.end(), "number")
 
 
-class ModelTagger:
-    """Tags with a token classification model, a folder or a name known to `transformers`."""
-
-    def __init__(self, name: str, *, batch_size: int = 32) -> None:
-        """Load the model.
-
-        Raises:
-            ResourceError: transformers or torch is not installed.
-            ArtifactError: there is no such model, or it is not made for token classification.
-        """
-        self.name = name
-        self._batch_size = batch_size
-        try:
-            self._torch = importlib.import_module("torch")
-            transformers = importlib.import_module("transformers")
-        except ModuleNotFoundError as error:
-            message = f"the tagger {name!r} needs {error.name}: install it, or use tagger = 'rules'"
-            raise ResourceError(message) from error
-        # The program has progress bars of its own, and looks for itself at what was not loaded.
-        transformers.logging.disable_progress_bar()
-        transformers.logging.set_verbosity_error()
-        try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            model, report = transformers.AutoModelForTokenClassification.from_pretrained(
-                name, use_safetensors=True, output_loading_info=True
-            )
-        except (OSError, ValueError) as error:
-            message = (
-                f"there is no token classification model {name!r} with weights in safetensors: "
-                "check its path or name (other files are not read, since unpickling may run code)"
-            )
-            raise ArtifactError(message) from error
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])[0]
-            raise ArtifactError(
-                f"the model {name!r} was not trained to tag words (it lacks {missing}): train one "
-                "from it with `realm spans train --trunk`"
-            )
-        self._device = "cuda" if self._torch.cuda.is_available() else "cpu"
-        self._model = model.eval().to(self._device)
-
-    def tag(self, texts: Sequence[str]) -> list[list[Span]]:
-        """Return the spans of each sentence in order; what the model cannot hold is not tagged."""
-        # Sentences of like length are run together, since a batch is padded to its longest.
-        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-        spans: list[list[Span]] = [[] for _ in texts]
-        for begin in range(0, len(order), self._batch_size):
-            numbers = order[begin : begin + self._batch_size]
-            tagged = self._tag_batch([texts[number] for number in numbers])
-            for number, found in zip(numbers, tagged, strict=True):
-                spans[number] = found
-        return spans
-
-    def _tag_batch(self, texts: list[str]) -> list[list[Span]]:
-        batch = self._tokenizer(
-            texts, padding=True, truncation=True, return_offsets_mapping=True, return_tensors="pt",
-            max_length=min(self._tokenizer.model_max_length, _MOST_POSITIONS),
-        )  # fmt: skip
-        offsets = batch.pop("offset_mapping").tolist()
-        words = [batch.word_ids(number) for number in range(len(texts))]
-        with self._torch.inference_mode():
-            label_ids = self._model(**batch.to(self._device)).logits.argmax(dim=-1).tolist()
-        label_by_id = self._model.config.id2label
-        return [
-            join_tags([label_by_id[label] for label in row], *places)
-            for row, *places in zip(label_ids, offsets, words, strict=True)
-        ]
+NO_ENTITY = "O"
+BEGINNING = ("B-", "S-", "U-")  # the last two begin and end with one word
+_PREFIXES = (*BEGINNING, "I-", "E-", "L-")
 
 
-_BEGINNING = ("B-", "S-", "U-")  # the last two begin and end with one word
-_PREFIXES = (*_BEGINNING, "I-", "E-", "L-")
+def split_tag(tag: str) -> tuple[str, str]:
+    """The prefix of a tag, empty for a bare label, and its label."""
+    return (tag[:2], tag[2:]) if tag[:2] in _PREFIXES else ("", tag)
+
+
+class TaggedWord(NamedTuple):
+    """A word in tokens: the one that speaks for it, and its characters."""
+
+    position: int
+    start: int
+    end: int
+
+
+def words_of(offsets: Sequence[Sequence[int]], words: Sequence[int | None]) -> list[TaggedWord]:
+    """The words of a text in tokens; special tokens are of none.
+
+    The first token of a word speaks for all of it. A sign that stands for its capital is no word
+    of its own: it begins at the same character.
+    """
+    found: list[TaggedWord] = []
+    last_word = None
+    for position, (word, (start, end)) in enumerate(zip(words, offsets, strict=True)):
+        if word is None:
+            continue
+        if word == last_word:
+            found[-1] = found[-1]._replace(end=end)
+        else:
+            if found and found[-1].start == start:
+                found.pop()
+            found.append(TaggedWord(position, start, end))
+        last_word = word
+    return found
 
 
 def join_tags(
     tags: Sequence[str], offsets: Sequence[Sequence[int]], words: Sequence[int | None]
 ) -> list[Span]:
-    """Join tags of tokens (IOB1, IOB2, BIOES, BILOU or bare labels) to spans of characters.
-
-    The first token of a word speaks for all of it; special tokens are of no word.
-    """
+    """Join tags of tokens (IOB1, IOB2, BIOES, BILOU or bare labels) to spans of characters."""
     spans: list[Span] = []
-    last_word, last_label = None, "O"
-    for tag, (start, end), word in zip(tags, offsets, words, strict=True):
-        if word is None:
-            continue
-        if word == last_word:
-            if last_label != "O":
-                spans[-1] = spans[-1]._replace(end=end)
-            continue
-        prefix, label = (tag[:2], tag[2:]) if tag[:2] in _PREFIXES else ("", tag)
-        if label == last_label != "O" and prefix not in _BEGINNING:
+    last_label = NO_ENTITY
+    for position, start, end in words_of(offsets, words):
+        prefix, label = split_tag(tags[position])
+        if label == last_label != NO_ENTITY and prefix not in BEGINNING:
             spans[-1] = spans[-1]._replace(end=end)
-        elif label != "O":
+        elif label != NO_ENTITY:
             spans.append(Span(start, end, label))
-        last_word, last_label = word, label
+        last_label = label
     return spans
