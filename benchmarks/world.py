@@ -66,7 +66,6 @@ def open_world(bench: Bench, extent: Extent) -> World:
     """Open the run of that extent, or make it."""
     run = Run(bench.cache / _name(bench, extent), experiment_for(bench, extent))
     run.save_recipe()
-    run.spans()
     run.start()
     return World(run, run.snapshot("start"))
 
