@@ -2,15 +2,19 @@
 
 A third of the edits replaces a document, a third adds one and a third removes one. Afterwards
 corpus and index are built anew from the documents that are there, with the same model; both are
-searched by turns, and must give the same passages. The width of the vectors and their number make
-the cost of a search: a smaller `--trunk` measures the same and embeds sooner.
+searched by turns, and must give the same passages. What a search costs is made by the number of
+vectors, their width and how they are spread: a trunk of one layer and random weights, made here
+with the tokenizer of `--trunk`, measures the same as a trained one and embeds sooner.
 """
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from harness import OURS, Bench, Repeat, by_turns, rate, run
@@ -22,6 +26,9 @@ from realm.index.snapshot import IndexSettings, write_snapshot
 from realm.living.corpus import LivingCorpus
 from realm.models.checkpoint import Model
 from realm.models.embedder import evaluating
+from realm.models.own_trunk import TrunkShape, write_own_trunk, write_untrained_trunk
+from realm.models.reader import Reader, ReaderSettings
+from realm.models.trunk import load_trunk, locate_trunk, read_tokenizer
 from realm.openqa.answerer import Answerer
 from realm.openqa.objective import embed_questions, question_ids
 from world import Extent, World, open_world, questions, write_lines
@@ -32,6 +39,8 @@ _QUESTIONS = {"tiny": 8, "reduced": 128, "full": 256}
 _REBUILT = "built anew"
 _TOP = 100
 _EDITS_AT_ONCE = 100  # documents in one request, as a bulk edit has them
+_SHAPE = TrunkShape(num_layers=1, width=128, num_heads=2, inner_width=256)
+_FREQUENT = 10  # one in so many wordpieces stands in every text; they come first in a vocabulary
 
 Passages = list[list[tuple[str, int]]]
 """For each question the document and the first character of every passage, best first."""
@@ -39,6 +48,7 @@ Passages = list[list[tuple[str, int]]]
 
 def measure(bench: Bench) -> None:
     """Edit, build anew, and search both."""
+    bench = replace(bench, trunk=str(_quick_trunk(bench)))
     world = open_world(bench, _EXTENTS[bench.size])
     asked = [q.question for q in questions(_EXTENTS[bench.size], _QUESTIONS[bench.size])]
     with TemporaryDirectory(dir=bench.cache) as name:
@@ -54,6 +64,28 @@ def measure(bench: Bench) -> None:
         store, index = _rebuilt(folder, world, edited.model, documents)
         _compare(bench, edited, store, index, asked)
         living.close()
+
+
+def _quick_trunk(bench: Bench) -> Path:
+    """A trunk of random weights whose vectors are spread as those of a trained one are.
+
+    Words that every text has would make all vectors alike, and every passage as good as the best:
+    they count nothing, and neither do places.
+    """
+    path = bench.cache / f"quick-{Path(bench.trunk).name}" / "trunk"
+    if not path.is_dir():
+        tokenizer = read_tokenizer(locate_trunk(bench.trunk))
+        with TemporaryDirectory(dir=bench.cache) as name:
+            write_untrained_trunk(Path(name) / "untrained", _SHAPE, tokenizer, settings={})
+            torch.manual_seed(0)
+            trunk: Any = load_trunk(Path(name) / "untrained", dropout=0.0)
+        words = trunk.embeddings.word_embeddings.weight.data
+        words[: len(words) // _FREQUENT] = 0
+        for same in (trunk.embeddings.position_embeddings, trunk.embeddings.token_type_embeddings):
+            same.weight.data.zero_()
+        reader = Reader(trunk, ReaderSettings())
+        write_own_trunk(path, _SHAPE, tokenizer, reader, settings={}, inputs={})
+    return path
 
 
 def _open(folder: Path, world: World) -> LivingCorpus:

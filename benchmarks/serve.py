@@ -1,7 +1,8 @@
 """What does asking over HTTP cost, beside the same questions asked of an `Answerer` in a program?
 
-One server and 32 clients of it share the threads that the program has alone in its turn. Any
-request that is not answered ends the benchmark.
+One server and 32 clients of it share the threads that the program has alone in its turn. Both
+compute with the same kernels and keep their freed memory: two processes that measure for themselves
+may choose differently. Any request that is not answered ends the benchmark.
 """
 
 import argparse
@@ -11,9 +12,9 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import count, cycle
 from pathlib import Path
 from threading import Thread
@@ -22,6 +23,7 @@ import httpx2
 
 from harness import OURS, Bench, Repeat, by_turns, environment_of, percentile, run
 from realm.errors import ArtifactError
+from realm.memory import keep_freed_memory
 from realm.models.checkpoint import copy_checkpoint
 from realm.openqa.answerer import Answerer
 from realm.run_folder import TAKEN_FROM
@@ -61,9 +63,11 @@ def measure(bench: Bench, trained: Path | None = None) -> None:
     extent = _EXTENTS[bench.size]
     served = Run.open(trained) if trained else _untrained(bench, extent)
     asked = [question.question for question in questions(extent, 500)]
+    keep_freed_memory()
     answerer = served.answerer()
     over = f"{len(answerer.store):,} passages"
-    with serving(served.path, bench.threads) as server:
+    chosen = answerer.model.choose_compute(served.experiment, "forward")
+    with serving(served.path, bench.threads, asdict(chosen)) as server:
         _throughput(bench, server, answerer, asked, over)
         _alone(bench, server, answerer, asked, over)
         _memory(bench, server, asked)
@@ -171,9 +175,11 @@ async def _mixed(client: httpx2.AsyncClient, question: str) -> None:
 
 
 @contextmanager
-def serving(path: Path, threads: int) -> Iterator[Server]:
-    """A server process over a run, ready to answer."""
+def serving(path: Path, threads: int, settings: Mapping[str, object]) -> Iterator[Server]:
+    """A server process over a run, with some of its settings changed, ready to answer."""
     command = [sys.executable, "-c", _REALM, "serve", "--run", str(path), "--port", "0"]
+    for name, value in settings.items():
+        command += ["--set", f"{name}={value}"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=environment_of(threads)
     )

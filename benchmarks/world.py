@@ -78,7 +78,6 @@ class World:
 def open_world(bench: Bench, extent: Extent) -> World:
     """Open the run of that extent, or make it."""
     run = _run(bench, extent)
-    run.spans()
     run.start()
     return World(run, run.snapshot("start"), run)
 

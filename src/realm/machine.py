@@ -21,7 +21,7 @@ Use = Literal["forward", "training"]
 PASSES: dict[Use, int] = {"forward": 1, "training": 3}
 """Operations of a use in units of a forward pass: backward takes twice as many."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_SECONDS = 0.15  # for one measurement; what is slow is run twice whatever it takes
+_SECONDS = 0.05  # for one measurement; what is slow is run twice whatever it takes
 _LEAST_REPEATS, _MOST_REPEATS = 2, 20
 
 

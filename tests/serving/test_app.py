@@ -1,6 +1,7 @@
 """Does every path answer as documented, from one corpus that is edited between the tests?"""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from realm.serving.app import create_app
 from realm.serving.gate import Access
 from realm.serving.results import Asked, Manner, answer_results
 from realm.serving.service import Service
+from realm.serving.threads import in_passing
 
 QUESTION = "Who designed the Lomvar Bridge?"
 KELD = {"title": "Port Keld", "text": "Port Keld was founded in 1742. It is a port."}
@@ -281,3 +283,26 @@ def test_batched_answers_are_those_of_one_alone(corpus: MemoryCorpus) -> None:
             assert ours["reading_probability"] == pytest.approx(
                 theirs["reading_probability"], rel=1e-3
             )
+
+
+def test_an_edit_leaves_no_thread_that_computed(
+    corpus: MemoryCorpus, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers would slow down the thread that answers."""
+    threads = []
+
+    def put(documents: Any) -> Any:
+        threads.append(threading.current_thread())
+        return MemoryCorpus.put(corpus, documents)
+
+    monkeypatch.setattr(corpus, "put", put)
+    assert client.put("/v1/documents/passing", json=KELD).status_code == 200
+    assert client.delete("/v1/documents/passing").status_code == 200
+    (thread,) = threads
+    assert not thread.is_alive()
+
+
+def test_work_in_passing_gives_what_it_gave() -> None:
+    assert in_passing(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        in_passing(lambda: 1 / 0)

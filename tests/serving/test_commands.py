@@ -5,6 +5,7 @@ import builtins
 import json
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from typer.testing import CliRunner, Result
 
 from realm.cli.main import app as command_line
 from realm.errors import SettingError
+from realm.living.corpus import LivingCorpus
+from realm.living.view import View
 from realm.serving.agent_tools import agent_tools
 from realm.serving.app import create_app
 from realm.serving.gate import Access
@@ -122,6 +125,24 @@ def test_an_agent_learns_what_the_run_lacks(corpus: Corpus, run: Run) -> None:
     result = asyncio.run(call())
     assert result.is_error
     assert "no reader: train one" in result.content[0].text
+
+
+def test_the_thread_that_loads_the_model_ends(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers would slow down the thread that answers."""
+    threads = []
+
+    class Watched(LivingCorpus):
+        def view(self) -> View:
+            threads.append(threading.current_thread())
+            return super().view()
+
+    monkeypatch.setattr("realm.serving.opening.LivingCorpus", Watched)
+    monkeypatch.setattr("realm.serving.process.run_server", lambda *_, **__: None)
+    monkeypatch.setattr("realm.serving.process.log_to_standard_error", lambda: None)
+    monkeypatch.setattr("realm.memory.keep_freed_memory", lambda: True)
+    assert realm("serve", "--run", run.path, "--port", 0).exit_code == 0
+    assert threads
+    assert not any(thread.is_alive() for thread in threads)
 
 
 @contextmanager

@@ -119,10 +119,11 @@ def _run(
     from realm.serving.opening import describe, open_corpus
     from realm.serving.process import address_of, log_to_standard_error, run_server
     from realm.serving.service import Service
+    from realm.serving.threads import in_passing
 
     keep_freed_memory()
     corpus = open_corpus(run)
-    corpus.view()  # loads the model, so that the first question need not wait for it
+    in_passing(corpus.view)  # loads the model, so that the first question need not wait for it
     service = Service(corpus, describe(run, corpus), settings)
     app = create_app(service, access)
     log_to_standard_error()

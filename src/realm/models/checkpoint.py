@@ -6,7 +6,7 @@ training goes on it also holds what `training.state` needs to resume it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from realm.artifact import Staging, create_artifact, open_artifact, read_manifest
 from realm.config import read_settings
@@ -34,6 +35,7 @@ from realm.models.trunk import (
 )
 
 KIND = "checkpoint"
+_DRAWS = (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default)
 
 
 @dataclass
@@ -192,17 +194,16 @@ def load_model(path: Path) -> Model:
     reader = read_settings(ReaderSettings, settings["reader"], origin=str(path))
     packing = read_settings(PackingSettings, settings["packing"], origin=str(path))
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
-    query_tower = Tower(load_trunk(path / "embedder", dropout=embedder.dropout), embedder)
-    passage_tower = (
-        query_tower
-        if settings["has_shared_towers"]
-        else Tower(load_trunk(path / "embedder", dropout=embedder.dropout), embedder)
-    )
+
+    def tower() -> Tower:
+        return Tower(load_trunk(path / "embedder", dropout=embedder.dropout), embedder)
+
+    with _NoDraws():  # all weights are in the file
+        query_tower = tower()
+        passage_tower = query_tower if settings["has_shared_towers"] else tower()
+        encoder = Reader(load_trunk(path / "reader", dropout=reader.dropout), reader)
     model = Model(
-        Embedder(query_tower, passage_tower),
-        Reader(load_trunk(path / "reader", dropout=reader.dropout), reader),
-        Packer(tokenizer, packing),
-        tokenizer,
+        Embedder(query_tower, passage_tower), encoder, Packer(tokenizer, packing), tokenizer
     )
     weights = load_file(path / "weights.safetensors")
     for name, parameter in unique_parameters(model.modules()).items():
@@ -219,6 +220,16 @@ def training_tensors(path: Path) -> dict[str, Tensor]:
 def unique_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters by name; of those that share storage, the first name stands for all."""
     return dict(module.named_parameters(remove_duplicate=True))
+
+
+class _NoDraws(TorchDispatchMode):
+    """Inside the block no weights are drawn: that takes ten times as long as to read them."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Any operation of torch; a tensor that would be filled by chance stays as it is."""
+        return args[0] if func in _DRAWS else func(*args, **(kwargs or {}))
 
 
 def _write_weights(staging: Staging, model: Model, masters: Mapping[str, Tensor]) -> None:

@@ -20,6 +20,7 @@ from realm.serving.metrics import Metrics
 from realm.serving.ports import Corpus, View
 from realm.serving.problems import ProblemError
 from realm.serving.results import Asked, Json, Manner, Versions, answer_results, retrieval_results
+from realm.serving.threads import in_passing
 
 QUESTION_LOG = logging.getLogger("realm.serving.questions")
 
@@ -181,7 +182,8 @@ class Service:
 
     def _edit(self, action: Hashable, items: list[Any]) -> Sequence[Json]:
         """One edit; the thread of edits is the lock that they need."""
-        edits = (self.corpus.put if action == "put" else self.corpus.remove)(items[0])
+        change = self.corpus.put if action == "put" else self.corpus.remove
+        edits = in_passing(lambda: change(items[0]))
         for edit in edits:
             self.metrics.edits.labels(edit.action).inc()
         done = [{"id": e.id, "action": e.action, "num_passages": e.num_passages} for e in edits]
