@@ -240,7 +240,7 @@ class Costs:
         """Add a trunk's work on a batch of inputs; return its padded wordpieces."""
         if number == 0:  # where nothing is retrieved
             return 0.0
-        padded = _padded(lengths, number, budget, self._draw)
+        padded = _padded(lengths, number, budget, self.machine.device, self._draw)
         tokens = sum(rows * length for rows, length in padded)
         is_recomputed = use == "training" and loop is not None and loop.recompute
         seconds = trunk.num_layers * sum(
@@ -282,12 +282,12 @@ class Costs:
 
 
 def _padded(
-    lengths: np.ndarray, number: int, budget: int, draw: np.random.Generator
+    lengths: np.ndarray, number: int, budget: int, device: str, draw: np.random.Generator
 ) -> Sequence[tuple[float, int]]:
     """Inputs of a mean batch by padded length, from a few batches that are drawn."""
     count: Counter[int] = Counter()
     for _ in range(_DRAWS):
         drawn = draw.choice(lengths, number) if number != len(lengths) else lengths
-        for group in length_batches(drawn.tolist(), budget):
+        for group in length_batches(drawn.tolist(), budget, device):
             count[int(drawn[group[0]])] += len(group)
     return [(rows / _DRAWS, length) for length, rows in count.items()]

@@ -209,7 +209,7 @@ def _in_length_batches(
 ) -> Float[Tensor, "inputs dim"]:
     device = next(tower.parameters()).device
     budget = token_budget or quick_token_budget(device.type)
-    groups = length_batches([len(item) for item in packed], budget)
+    groups = length_batches([len(item) for item in packed], budget, device.type)
     parts = []
     for group in groups:
         batch = packer.pad([packed[i] for i in group]).to(device)

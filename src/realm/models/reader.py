@@ -123,7 +123,7 @@ def read(
     """Run the trunk over packed pairs, in batches of like length; the heads take it from here."""
     device = next(reader.parameters()).device
     groups = []
-    for places in length_batches([len(item) for item in joints], token_budget):
+    for places in length_batches([len(item) for item in joints], token_budget, device.type):
         items = [joints[i] for i in places]
         hidden = reader(packer.pad(items).to(device))
         groups.append(ReadGroup(torch.from_numpy(places).to(device), items, hidden))
