@@ -100,7 +100,9 @@ def _attend(
     scores = torch.matmul(query * factor, key.transpose(2, 3))
     if attention_mask is not None:
         scores += attention_mask
-    weights = scores.softmax(dim=-1)
+    # In place where no gradient wants the scores: new pages would take as long as the products.
+    out = None if torch.is_grad_enabled() else scores
+    weights = torch.softmax(scores, dim=-1, out=out)
     if module.training:
         weights = drop(weights, dropout)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
