@@ -161,8 +161,9 @@ class RealmObjective:
             t.repeat_interleave(candidates, dim=0)
             for t in (targets.positions, targets.ids, targets.is_target)
         ]
-        groups = read_rows(self.model, self._store, queries, rows, self.settings.token_budget)
-        log_probs = masked_log_probs(self.model.reader, groups, *repeated)
+        model, budget = self.model, self.settings.token_budget
+        groups = read_rows(model, self._store, queries, rows, budget, positions=repeated[0])
+        log_probs = masked_log_probs(model.reader, groups, *repeated)
         return log_probs.view(batch, candidates, -1)
 
 
@@ -196,14 +197,19 @@ def read_rows(
     queries: Sequence[MaskedQuery],
     rows: Int[Tensor, "batch candidates"],
     token_budget: int,
+    *,
+    positions: Int[Tensor, "joints masks"] | None = None,
 ) -> list[ReadGroup]:
-    """Read each query with each of its candidates, query after query."""
+    """Read each query with each of its candidates, query after query, at `positions` or all."""
     joints = [
         pack_joint(store, model.packer, query.ids, row)
         for query, candidates in zip(queries, rows.tolist(), strict=True)
         for row in candidates
     ]
-    return read(model.reader, joints, packer=model.packer, token_budget=token_budget)
+    return read(
+        model.reader, joints,
+        packer=model.packer, token_budget=token_budget, positions=positions,
+    )  # fmt: skip
 
 
 def without_null(
