@@ -114,7 +114,12 @@ class Costs:
         self.experiment, self.work, self.machine = experiment, work, machine
         self.embedder, self.reader = trunks_of(experiment)
         self.width = experiment.embedder.projection_width or self.embedder.shape.width
+        self.trunk_rests = experiment.warm_start.embedder.objective.trains == "projection"
         self._draw = np.random.default_rng(0)
+
+    def keeps_vectors(self, settings: RealmSettings) -> bool:
+        """Whether pre-training projects vectors that the trunk made before it."""
+        return self.trunk_rests and settings.embedder_trains == "projection"
 
     # -- steps ----------------------------------------------------------------------------
 
@@ -169,7 +174,8 @@ class Costs:
         embedding: Use = use if settings.embedder_trains == "all" else "forward"
         self._encode(step, self.embedder, self.work.sentences, size, embedding, budget, loop)
         self._search(step, size)
-        self._encode(step, self.embedder, self.work.passages, size * found, embedding, budget, loop)
+        run = 0 if self.keeps_vectors(settings) else size * found
+        self._encode(step, self.embedder, self.work.passages, run, embedding, budget, loop)
         joints = self._joints(self.work.sentences, size * found, size)
         self._encode(step, self.reader, joints, len(joints), use, budget, loop)
         self._fill_masks(step, self.reader, len(joints) * _MASKS, use)

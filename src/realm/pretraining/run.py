@@ -70,7 +70,8 @@ class Pretraining:
     queries: PassageStore | None = None
     """The corpus that queries come from, with its `spans`, where it is not the one to read in."""
     vectors: TrunkVectors | None = None
-    """Of the embedder's trunk; where it stays at rest, they make a refresh a matter of seconds."""
+    """Of the embedder's trunk; where it stays at rest, neither a refresh nor a step runs it over
+    passages."""
     measure: Callable[[Model, Index], Scalars] | None = None
     """What else to measure at every checkpoint, with the index of that moment."""
 
@@ -87,7 +88,7 @@ class Pretraining:
         masker = make_masker(settings.objective.masking, self.queries or self.store, self.spans)
         objective = RealmObjective(
             self.model, self.store, masker, settings.objective,
-            seed=settings.loop.seed, queries=self.queries,
+            seed=settings.loop.seed, queries=self.queries, vectors=self.vectors,
         )  # fmt: skip
         live = LiveIndex(self.folder, self.store, self.first, refresh, self.index_settings)
         training = Training(objective, settings.loop, self.folder, self.inputs)
