@@ -197,8 +197,8 @@ class _Planner:
         step = self._costs.realm(settings.objective, settings.loop)
         refresh = settings.refresh
         if refresh.mode == "process" and machine.device == "cpu":
-            # The refresh takes its threads from those of the trainer.
-            left = max(machine.num_threads - refresh.num_threads, machine.num_threads / 2)
+            # The trainer does without the threads of the refresh.
+            left = max(1, machine.num_threads - refresh.num_threads)
             step.seconds["trunks"] *= machine.num_threads / left
         return step
 
