@@ -34,3 +34,27 @@ def test_the_c_library_takes_what_a_server_asks_of_it() -> None:
     ask = "from realm.memory import keep_freed_memory as k; print(k())"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_tensors_take_the_pages_of_those_before_them() -> None:
+    faults = """
+import resource
+from realm.memory import keep_freed_tensors
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        first, second = bytearray(b"1") * 12_000_000, bytearray(b"1") * 12_000_000
+        del first, second
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults()
+keep_freed_tensors()
+faults()
+print(before > 5 * faults())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", faults], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"

@@ -114,7 +114,12 @@ class Costs:
         self.experiment, self.work, self.machine = experiment, work, machine
         self.embedder, self.reader = trunks_of(experiment)
         self.width = experiment.embedder.projection_width or self.embedder.shape.width
+        self.trunk_rests = experiment.warm_start.embedder.objective.trains == "projection"
         self._draw = np.random.default_rng(0)
+
+    def keeps_vectors(self, settings: RealmSettings) -> bool:
+        """Whether pre-training projects vectors that the trunk made before it."""
+        return self.trunk_rests and settings.embedder_trains == "projection"
 
     # -- steps ----------------------------------------------------------------------------
 
@@ -169,7 +174,8 @@ class Costs:
         embedding: Use = use if settings.embedder_trains == "all" else "forward"
         self._encode(step, self.embedder, self.work.sentences, size, embedding, budget, loop)
         self._search(step, size)
-        self._encode(step, self.embedder, self.work.passages, size * found, embedding, budget, loop)
+        run = 0 if self.keeps_vectors(settings) else size * found
+        self._encode(step, self.embedder, self.work.passages, run, embedding, budget, loop)
         joints = self._joints(self.work.sentences, size * found, size)
         self._encode(step, self.reader, joints, len(joints), use, budget, loop)
         self._fill_masks(step, self.reader, len(joints) * _MASKS, use)
@@ -240,7 +246,7 @@ class Costs:
         """Add a trunk's work on a batch of inputs; return its padded wordpieces."""
         if number == 0:  # where nothing is retrieved
             return 0.0
-        padded = _padded(lengths, number, budget, self._draw)
+        padded = _padded(lengths, number, budget, self.machine.device, self._draw)
         tokens = sum(rows * length for rows, length in padded)
         is_recomputed = use == "training" and loop is not None and loop.recompute
         seconds = trunk.num_layers * sum(
@@ -282,12 +288,12 @@ class Costs:
 
 
 def _padded(
-    lengths: np.ndarray, number: int, budget: int, draw: np.random.Generator
+    lengths: np.ndarray, number: int, budget: int, device: str, draw: np.random.Generator
 ) -> Sequence[tuple[float, int]]:
     """Inputs of a mean batch by padded length, from a few batches that are drawn."""
     count: Counter[int] = Counter()
     for _ in range(_DRAWS):
         drawn = draw.choice(lengths, number) if number != len(lengths) else lengths
-        for group in length_batches(drawn.tolist(), budget):
+        for group in length_batches(drawn.tolist(), budget, device):
             count[int(drawn[group[0]])] += len(group)
     return [(rows / _DRAWS, length) for length, rows in count.items()]

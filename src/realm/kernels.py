@@ -14,8 +14,10 @@ from torch import Tensor, nn
 ATTENTIONS = ("eager", "sdpa")
 """`eager` writes the scores out, `sdpa` is the fused kernel of torch."""
 _OURS = "realm_eager"
-# Architectures whose scores are products, a mask and nothing else, such as a bias by distance.
-_PLAIN = {"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"}
+LIKE_BERT = frozenset({"bert", "camembert", "electra", "roberta", "xlm-roberta"})
+"""Architectures whose layers have BERT's parts under BERT's names."""
+# Those whose scores are products, a mask and nothing else, such as a bias by distance.
+_PLAIN = LIKE_BERT | {"distilbert"}
 _LEVELS = 2**16  # of a rate of dropout: a quarter of a draw
 
 
@@ -81,12 +83,12 @@ def _written_out(trunk: Any) -> str:
     takes_ours = getattr(trunk, "_supports_attention_backend", False)
     if not takes_ours or trunk.config.model_type not in _PLAIN:
         return "eager"
-    AttentionInterface.register(_OURS, _attend)
+    AttentionInterface.register(_OURS, attend)
     AttentionMaskInterface.register(_OURS, eager_mask)
     return _OURS
 
 
-def _attend(
+def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
     scaling: float | None = None, dropout: float = 0.0, **_: Any,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
@@ -100,7 +102,9 @@ def _attend(
     scores = torch.matmul(query * factor, key.transpose(2, 3))
     if attention_mask is not None:
         scores += attention_mask
-    weights = scores.softmax(dim=-1)
+    # In place where no gradient wants the scores: new pages would take as long as the products.
+    out = None if torch.is_grad_enabled() else scores
+    weights = torch.softmax(scores, dim=-1, out=out)
     if module.training:
         weights = drop(weights, dropout)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights

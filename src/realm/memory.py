@@ -10,6 +10,9 @@ import ctypes
 from functools import cache
 
 STEPS_BETWEEN = 5
+# glibc keeps at the end of its heap twice the largest block that was freed, if that is one of 32 MB
+# at most, its own head among them.
+_LARGEST_COUNTED = (32 << 20) - (64 << 10)
 # One place for all threads to take memory from, which takes large tensors as well and gives nothing
 # back: M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc's malloc.h, and their values.
 _KEEPING = ((-8, 1), (-3, 1 << 30), (-1, 1 << 30))
@@ -31,3 +34,11 @@ def keep_freed_memory() -> bool:
     """Keep what this process frees for its own next use; False where the C library cannot."""
     library = _c_library()
     return library is not None and all(library.mallopt(*setting) for setting in _KEEPING)
+
+
+def keep_freed_tensors() -> None:
+    """Let the C library keep so much as the tensors of a batch take, for the next batch.
+
+    It would learn that by itself from the first tensor of that size, which may never come.
+    """
+    bytearray(_LARGEST_COUNTED)  # freed at once, and never touched

@@ -85,7 +85,7 @@ class _Planner:
     def __init__(self, experiment: Experiment, work: Workload, machine: Machine) -> None:
         self._experiment, self._work, self._machine = experiment, work, machine
         self._costs = Costs(experiment, work, machine)
-        self._rests = experiment.warm_start.embedder.objective.trains == "projection"
+        self._rests = self._costs.trunk_rests
 
     def stages(self) -> Iterator[Stage]:
         """In the order of a run."""
@@ -197,8 +197,8 @@ class _Planner:
         step = self._costs.realm(settings.objective, settings.loop)
         refresh = settings.refresh
         if refresh.mode == "process" and machine.device == "cpu":
-            # The refresh takes its threads from those of the trainer.
-            left = max(machine.num_threads - refresh.num_threads, machine.num_threads / 2)
+            # The trainer does without the threads of the refresh.
+            left = max(1, machine.num_threads - refresh.num_threads)
             step.seconds["trunks"] *= machine.num_threads / left
         return step
 
@@ -211,7 +211,7 @@ class _Planner:
 
     def _snapshot_seconds(self) -> float:
         number = self._work.num_passages
-        if self._rests and self._experiment.pretrain.objective.embedder_trains == "projection":
+        if self._costs.keeps_vectors(self._experiment.pretrain.objective):
             return self._costs.project(number)
         return self._costs.embed(self._work.passages, number)
 

@@ -1,5 +1,7 @@
 """Layouts by hand, and batches that keep their promises."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -168,9 +170,25 @@ def test_nothing_is_longer_than_it_may_be(
     )
 
 
-@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 2000))
-def test_length_batches(lengths: list[int], token_budget: int) -> None:
-    groups = length_batches(lengths, token_budget)
+def cost(groups: list[np.ndarray], lengths: list[int], group_cost: int) -> int:
+    return sum(len(group) * max(lengths[i] for i in group) + group_cost for group in groups)
+
+
+def all_cuts(order: list[int]) -> Iterator[list[np.ndarray]]:
+    if not order:
+        yield []
+    for size in range(1, len(order) + 1):
+        for rest in all_cuts(order[size:]):
+            yield [np.array(order[:size]), *rest]
+
+
+@given(
+    st.lists(st.integers(1, 300), max_size=60),
+    st.integers(1, 2000),
+    st.sampled_from(["cpu", "cuda"]),
+)
+def test_length_batches(lengths: list[int], token_budget: int, device: str) -> None:
+    groups = length_batches(lengths, token_budget, device)
     assert sorted(i for group in groups for i in group.tolist()) == list(range(len(lengths)))
     for group in groups:
         assert len(group) >= 1
@@ -181,11 +199,24 @@ def test_length_batches(lengths: list[int], token_budget: int) -> None:
     assert in_order == sorted(lengths, reverse=True)
 
 
+@given(st.lists(st.integers(1, 300), max_size=8), st.integers(1, 1000))
+def test_no_other_cut_costs_less(lengths: list[int], token_budget: int) -> None:
+    order = np.argsort(-np.array(lengths), kind="stable").tolist()
+    allowed = [
+        cost(cut, lengths, 96)
+        for cut in all_cuts(order)
+        if all(len(g) == 1 or len(g) * lengths[g[0]] <= token_budget for g in cut)
+    ]
+    assert cost(length_batches(lengths, token_budget, "cpu"), lengths, 96) == min(allowed)
+
+
 def test_length_batches_by_hand() -> None:
-    groups = length_batches([3, 9, 4, 4, 20], token_budget=12)
+    groups = length_batches([3, 9, 4, 4, 20], token_budget=12, device_type="cpu")
     assert [group.tolist() for group in groups] == [[4], [1], [2, 3, 0]]
 
 
-def test_short_inputs_are_not_padded_to_twice_their_length() -> None:
-    groups = length_batches([10, 4, 9, 5, 2, 1], token_budget=1_000)
-    assert [group.tolist() for group in groups] == [[0, 2, 3], [1, 4], [5]]
+def test_short_inputs_stand_apart_where_padding_costs_more_than_a_group() -> None:
+    lengths = [20, 150, 160, 20, 155, 20]
+    for device, expected in (("cpu", [[2, 4, 1], [0, 3, 5]]), ("cuda", [[2, 4, 1, 0, 3, 5]])):
+        groups = length_batches(lengths, 4096, device)
+        assert [group.tolist() for group in groups] == expected

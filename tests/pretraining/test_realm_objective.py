@@ -20,6 +20,7 @@ from realm.examples.stream import generator_at
 from realm.index.encode import pack_joint, pack_passage
 from realm.index.exact import ExactIndex, Found
 from realm.index.snapshot import Snapshot, write_snapshot
+from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
 from realm.models.checkpoint import Model, new_model
 from realm.models.embedder import embed
 from realm.models.marginal import marginal_log_likelihood, mean_over_targets, span_log_probs
@@ -56,10 +57,12 @@ def make(
 ) -> Make:
     """Makes an objective on the small world, with the snapshot of the untrained model."""
 
-    def make_objective(model: Model = small_model, **values: object) -> Listening:
+    def make_objective(
+        model: Model = small_model, vectors: TrunkVectors | None = None, **values: object
+    ) -> Listening:
         settings = RealmSettings.model_validate({"batch_size": 3, "num_candidates": 4, **values})
         masker = SalientSpanMasker(small_store, small_spans)
-        objective = Listening(model, small_store, masker, settings, seed=0)
+        objective = Listening(model, small_store, masker, settings, seed=0, vectors=vectors)
         objective.index = ExactIndex(small_snapshot.embeddings)
         return objective
 
@@ -427,6 +430,49 @@ def test_a_trunk_at_rest_gets_no_gradient(make: Make, small_model: Model) -> Non
     assert tower.projection is not None
     assert tower.projection.weight.grad is not None
     assert tower.projection.weight.grad.any()
+
+
+def num_run(model: Model, step: Callable[[], object]) -> int:
+    """How many inputs the embedder's trunk saw."""
+    seen: list[int] = []
+    trunk = model.embedder.passage_tower.trunk
+    handle = trunk.register_forward_pre_hook(
+        lambda _, __, named: seen.append(len(named["input_ids"])), with_kwargs=True
+    )
+    step()
+    handle.remove()
+    return sum(seen)
+
+
+def test_kept_vectors_stand_for_a_trunk_at_rest(
+    make: Make, small_model: Model, small_store: PassageStore, tmp_path: Path
+) -> None:
+    vectors = write_trunk_vectors(tmp_path / "vectors", small_model, small_store)
+    projection = small_model.embedder.passage_tower.projection
+    assert projection is not None
+    found = []
+    for kept in (None, vectors):
+        objective = make(vectors=kept, embedder_trains="projection")
+        objective.loss(0)[0].backward()
+        assert projection.weight.grad is not None
+        found.append((objective.scores.detach(), projection.weight.grad))
+        projection.weight.grad = None
+    for whole, quick in zip(*found, strict=True):
+        most = 2e-3 * float(whole.abs().max())  # they are kept in half precision
+        torch.testing.assert_close(quick, whole, atol=most, rtol=0)
+    # Three queries and the null passage.
+    assert num_run(small_model, lambda: objective.loss(0)) == 4
+
+
+def test_kept_vectors_do_not_stand_for_another_trunk_or_one_that_moves(
+    make: Make, small_model: Model, small_store: PassageStore, tmp_path: Path
+) -> None:
+    vectors = write_trunk_vectors(tmp_path / "vectors", small_model, small_store)
+    moving = make(vectors=vectors, embedder_trains="all")
+    assert num_run(small_model, lambda: moving.loss(0)) > 4
+    changed(small_model, small_model.embedder.passage_tower.trunk)
+    other = make(vectors=vectors, embedder_trains="projection")
+    assert num_run(small_model, lambda: other.loss(0)) > 4
 
 
 def test_the_loss_falls(make: Make) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import torch
 from small_pretraining import rows_of, settings_of, train, train_and_kill, write_world
 
 from launcher import launch
+from realm import machine
 from realm.artifact import read_manifest, verify
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError
 from realm.index.snapshot import Snapshot
+from realm.models import precision
 from realm.models.checkpoint import Model
+from realm.pretraining import run
 from realm.spans.annotate import SpanStore
 from realm.training.state import steps_in
 
@@ -132,3 +136,21 @@ def test_two_processes_share_one_index(world: Path, mode: str) -> None:
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 11))
     assert [row["staleness"] for row in rows if "loss" in row] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
     assert [row["step"] for row in rows if "held_out_loss" in row] == [0, 2, 4, 6, 8, 10]
+
+
+@pytest.mark.parametrize(
+    ("mode", "set_threads", "expected"),
+    [("process", 0, 2), ("process", 3, 3), ("elsewhere", 0, 3)],
+)
+def test_a_refresh_process_has_its_threads_from_the_trainer(
+    world: Path, monkeypatch: pytest.MonkeyPatch, mode: str, set_threads: int, expected: int
+) -> None:
+    monkeypatch.setattr(run, "refresh_process", lambda task: nullcontext())
+    monkeypatch.setattr(precision, "best_num_threads", lambda *_: torch.get_num_threads())
+    settings = settings_of(mode=mode)
+    changes = {"num_steps": 0, "num_threads": set_threads}
+    loop = settings.loop.model_copy(update=changes)
+    with machine.using_threads(3):
+        train(world, world / "run", settings.model_copy(update={"loop": loop}))
+        assert torch.get_num_threads() == 3
+    assert journal_of(world / "run")[0]["num_threads"] == expected

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from realm.corpus.store import PassageStore
 from realm.examples.packing import Packed, Packer
+from realm.memory import keep_freed_tensors
 from realm.models.checkpoint import Model
 from realm.models.embedder import Tower, embed, evaluating, pool
 
@@ -47,6 +48,7 @@ def embed_corpus(model: Model, store: PassageStore) -> Iterator[Float[Tensor, "b
 
 def pool_corpus(model: Model, store: PassageStore) -> Iterator[Float[Tensor, "block hidden"]]:
     """The trunk's vector of every passage, block by block, in the order of the corpus."""
+    keep_freed_tensors()
     with evaluating(model.embedder):
         for begin in range(0, len(store), BLOCK):
             rows = range(begin, min(begin + BLOCK, len(store)))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from realm.config import Settings
 from realm.errors import SettingError
 from realm.examples.packing import Packed, Packer, TokenBatch, length_batches
+from realm.models.last_layer import run_trunk
 from realm.models.recompute import run
 from realm.models.trunk import DEFAULT_TRUNK
 
@@ -75,11 +76,11 @@ class Tower(nn.Module):
         return run(self._pool, *inputs, recompute=self.recompute)
 
     def _pool(self, input_ids: Tensor, attention_mask: Tensor, segment_ids: Tensor) -> Tensor:
-        output = self.trunk(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=segment_ids
-        )
+        is_mean = self.settings.pooling == "mean"
+        places = None if is_mean else torch.zeros_like(input_ids[:, :1])
+        output = run_trunk(self.trunk, input_ids, attention_mask, segment_ids, places)
         hidden = output.last_hidden_state
-        if self.settings.pooling == "mean":
+        if is_mean:
             mask = attention_mask[..., None].to(hidden.dtype)
             pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
         elif self.settings.pooling == "pooler":
@@ -156,7 +157,7 @@ def pool(
     """The trunk's own vectors, before the projection, in the order of the inputs."""
     device = next(tower.parameters()).device
     budget = token_budget or quick_token_budget(device.type)
-    groups = length_batches([len(item) for item in packed], budget)
+    groups = length_batches([len(item) for item in packed], budget, device.type)
     parts = [tower.pool(packer.pad([packed[i] for i in group]).to(device)) for group in groups]
     order = torch.cat([torch.from_numpy(group) for group in groups])
     return torch.cat(parts).float()[torch.argsort(order).to(device)]

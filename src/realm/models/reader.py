@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from realm.config import Settings
 from realm.examples.packing import Packed, Packer, TokenBatch, length_batches
+from realm.models.last_layer import run_trunk
 from realm.models.recompute import run
 from realm.models.trunk import DEFAULT_TRUNK
 
@@ -92,16 +93,16 @@ class Reader(nn.Module):
         """Whether trunk and heads run again in the backward pass instead of keeping what it
         needs."""
 
-    def forward(self, batch: TokenBatch) -> Float[Tensor, "batch length hidden"]:
-        """Hidden states of packed pairs."""
-        inputs = (batch.input_ids, batch.attention_mask, batch.segment_ids)
+    def forward(
+        self, batch: TokenBatch, positions: Int[Tensor, "batch masks"] | None = None
+    ) -> Float[Tensor, "batch states hidden"]:
+        """Hidden states of packed pairs: all, or those at some positions of each."""
+        inputs = [batch.input_ids, batch.attention_mask, batch.segment_ids]
+        inputs += [] if positions is None else [positions]
         return run(self._read, *inputs, recompute=self.recompute)
 
-    def _read(self, input_ids: Tensor, attention_mask: Tensor, segment_ids: Tensor) -> Tensor:
-        output = self.trunk(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=segment_ids
-        )
-        return output.last_hidden_state  # type: ignore[no-any-return]
+    def _read(self, *inputs: Tensor) -> Tensor:
+        return run_trunk(self.trunk, *inputs).last_hidden_state  # type: ignore[no-any-return]
 
     def output_embeddings(self) -> Float[Tensor, "vocab hidden"]:
         """The word embeddings, which the masked head shares."""
@@ -114,19 +115,30 @@ class ReadGroup:
 
     places: Int[Tensor, " group"]
     items: list[Packed]
-    hidden: Float[Tensor, "group length hidden"]
+    hidden: Float[Tensor, "group states hidden"]
+    positions: Int[Tensor, "group states"] | None = None
+    """Where the states are, if not everywhere."""
 
 
 def read(
-    reader: Reader, joints: Sequence[Packed], *, packer: Packer, token_budget: int
+    reader: Reader,
+    joints: Sequence[Packed],
+    *,
+    packer: Packer,
+    token_budget: int,
+    positions: Int[Tensor, "joints masks"] | None = None,
 ) -> list[ReadGroup]:
-    """Run the trunk over packed pairs, in batches of like length; the heads take it from here."""
+    """Run the trunk over packed pairs, in batches of like length; the heads take it from here.
+
+    With `positions` there are hidden states at those of each pair alone, for the masked head.
+    """
     device = next(reader.parameters()).device
     groups = []
-    for places in length_batches([len(item) for item in joints], token_budget):
+    for places in length_batches([len(item) for item in joints], token_budget, device.type):
         items = [joints[i] for i in places]
-        hidden = reader(packer.pad(items).to(device))
-        groups.append(ReadGroup(torch.from_numpy(places).to(device), items, hidden))
+        asked = None if positions is None else positions[places].to(device)
+        hidden = reader(packer.pad(items).to(device), asked)
+        groups.append(ReadGroup(torch.from_numpy(places).to(device), items, hidden, asked))
     return groups
 
 
@@ -143,7 +155,8 @@ def masked_log_probs(
     result = torch.zeros(targets.shape, device=device)
     for group in groups:
         item, mask = is_target[group.places].nonzero(as_tuple=True)
-        at_masks = group.hidden[item, positions[group.places][item, mask]]
+        is_whole = group.positions is None  # else the states are those at the masks, in order
+        at_masks = group.hidden[item, positions[group.places][item, mask] if is_whole else mask]
         head_inputs = (at_masks, reader.output_embeddings())
         logits = run(reader.masked_head, *head_inputs, recompute=reader.recompute)
         chosen = targets[group.places][item, mask]

@@ -126,7 +126,10 @@ def _mask(
 def _losses(model: Model, texts: list[MaskedText], token_budget: int) -> tuple[Tensor, int]:
     """The sum of the losses of all hidden wordpieces, and how many they are."""
     targets, packed = stack_targets(texts), [text.packed for text in texts]
-    groups = read(model.reader, packed, packer=model.packer, token_budget=token_budget)
+    groups = read(
+        model.reader, packed,
+        packer=model.packer, token_budget=token_budget, positions=targets.positions,
+    )  # fmt: skip
     log_probs = masked_log_probs(
         model.reader, groups, targets.positions, targets.ids, targets.is_target
     )

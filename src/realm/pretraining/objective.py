@@ -21,8 +21,9 @@ from realm.examples.query_maker import MaskSettings, QueryMaker
 from realm.examples.stream import batch_at
 from realm.index.encode import pack_joint, pack_passage
 from realm.index.exact import Index
+from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
-from realm.models.embedder import TrainedPart, embed
+from realm.models.embedder import TrainedPart, embed, pool
 from realm.models.marginal import (
     marginal_log_likelihood,
     mean_over_targets,
@@ -67,9 +68,15 @@ class RealmObjective:
         *,
         seed: int,
         queries: PassageStore | None = None,
+        vectors: TrunkVectors | None = None,
     ) -> None:
-        """Read in `store`; `masker` hides words of `queries`, by default of `store` as well."""
+        """Read in `store`; `masker` hides words of `queries`, by default of `store` as well.
+
+        `vectors` of the embedder's trunk stand for running it where it rests.
+        """
         self.model, self.settings = model, settings
+        rests = settings.embedder_trains == "projection" and not model.embedder.settings.dropout
+        self._kept = vectors if rests and vectors is not None and vectors.fit(model) else None
         source = queries or store
         self._store, self._hashes = store, store.content_hashes()
         self._own_hashes = source.content_hashes()
@@ -147,7 +154,9 @@ class RealmObjective:
         found = self.index.search(vectors.detach().cpu(), num_rows + _SPARE)
         own = [int(self._own_hashes[query.row]) for query in queries]
         rows = choose_candidates(found.rows, own, self._hashes, num_rows)
-        scores = score_rows(self.model, self._store, vectors, rows, settings.token_budget)
+        scores = score_rows(
+            self.model, self._store, vectors, rows, settings.token_budget, self._kept
+        )
         return scores if settings.null_passage else without_null(scores, rows), rows
 
     def _read(
@@ -161,8 +170,9 @@ class RealmObjective:
             t.repeat_interleave(candidates, dim=0)
             for t in (targets.positions, targets.ids, targets.is_target)
         ]
-        groups = read_rows(self.model, self._store, queries, rows, self.settings.token_budget)
-        log_probs = masked_log_probs(self.model.reader, groups, *repeated)
+        model, budget = self.model, self.settings.token_budget
+        groups = read_rows(model, self._store, queries, rows, budget, positions=repeated[0])
+        log_probs = masked_log_probs(model.reader, groups, *repeated)
         return log_probs.view(batch, candidates, -1)
 
 
@@ -180,13 +190,21 @@ def score_rows(
     vectors: Float[Tensor, "batch dim"],
     rows: Int[Tensor, "batch candidates"],
     token_budget: int,
+    kept: TrunkVectors | None = None,
 ) -> Float[Tensor, "batch candidates"]:
-    """Scores f(x, z) of each query's candidates, whose embeddings are computed anew."""
+    """Scores f(x, z) of each query's candidates, whose embeddings are computed anew.
+
+    From `kept` vectors of the trunk where there are some; the null passage has none.
+    """
     # A passage that several queries retrieved is embedded once.
     unique, place = rows.unique(return_inverse=True)
-    passages = [pack_passage(store, model.packer, int(row)) for row in unique]
-    tower = model.embedder.passage_tower
-    embedded = embed(tower, passages, model.packer, token_budget=token_budget)
+    to_run = unique if kept is None else unique[unique == NULL_ROW]
+    tower, packer = model.embedder.passage_tower, model.packer
+    packed = [pack_passage(store, packer, int(row)) for row in to_run]
+    pooled = pool(tower, packed, packer, token_budget=token_budget)
+    if kept is not None:  # the null passage's row is the smallest
+        pooled = torch.cat((pooled, kept.vectors[unique[unique != NULL_ROW]].to(pooled)))
+    embedded = tower.project(pooled)
     return torch.einsum("bd,bcd->bc", vectors, embedded[place.to(embedded.device)])
 
 
@@ -196,14 +214,19 @@ def read_rows(
     queries: Sequence[MaskedQuery],
     rows: Int[Tensor, "batch candidates"],
     token_budget: int,
+    *,
+    positions: Int[Tensor, "joints masks"] | None = None,
 ) -> list[ReadGroup]:
-    """Read each query with each of its candidates, query after query."""
+    """Read each query with each of its candidates, query after query, at `positions` or all."""
     joints = [
         pack_joint(store, model.packer, query.ids, row)
         for query, candidates in zip(queries, rows.tolist(), strict=True)
         for row in candidates
     ]
-    return read(model.reader, joints, packer=model.packer, token_budget=token_budget)
+    return read(
+        model.reader, joints,
+        packer=model.packer, token_budget=token_budget, positions=positions,
+    )  # fmt: skip
 
 
 def without_null(

@@ -51,7 +51,7 @@ class RefreshSettings(Settings):
     """Adopt each snapshot exactly this many steps after its checkpoint; makes the asynchronous
     refresh repeatable, for tests. `None` adopts as soon as a snapshot is there."""
     num_threads: int = Field(default=1, ge=1)
-    """Threads of the refresh process."""
+    """Threads of the refresh process; the trainer does without so many, unless its own are set."""
 
 
 def snapshot_path(folder: Path, step: int) -> Path:

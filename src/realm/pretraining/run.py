@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from pydantic import Field
 
+from realm import machine
 from realm.artifact import read_manifest
 from realm.config import Settings
 from realm.corpus.store import PassageStore
@@ -70,7 +72,8 @@ class Pretraining:
     queries: PassageStore | None = None
     """The corpus that queries come from, with its `spans`, where it is not the one to read in."""
     vectors: TrunkVectors | None = None
-    """Of the embedder's trunk; where it stays at rest, they make a refresh a matter of seconds."""
+    """Of the embedder's trunk; where it stays at rest, neither a refresh nor a step runs it over
+    passages."""
     measure: Callable[[Model, Index], Scalars] | None = None
     """What else to measure at every checkpoint, with the index of that moment."""
 
@@ -84,13 +87,11 @@ class Pretraining:
         """
         settings, refresh = self.settings, self.settings.refresh
         _check(settings)
-        masker = make_masker(settings.objective.masking, self.queries or self.store, self.spans)
-        objective = RealmObjective(
-            self.model, self.store, masker, settings.objective,
-            seed=settings.loop.seed, queries=self.queries,
-        )  # fmt: skip
+        objective = self._objective()
         live = LiveIndex(self.folder, self.store, self.first, refresh, self.index_settings)
-        training = Training(objective, settings.loop, self.folder, self.inputs)
+        training = Training(
+            objective, _loop_beside(refresh, settings.loop), self.folder, self.inputs
+        )
         training.keep_every, training.best_by = refresh.every, BEST_BY
         is_first, num_steps = training.group.is_first, settings.loop.num_steps
         self._count_on(objective, is_first=is_first)
@@ -121,9 +122,19 @@ class Pretraining:
         refresh_inline()
         training.group.wait()
         is_apart = refresh.mode == "process" and is_first
-        with refresh_process(self._task()) if is_apart else nullcontext() as live.process:
+        beside = refresh_process(self._task()) if is_apart else nullcontext()
+        # The next stage has all threads again.
+        with machine.using_threads(torch.get_num_threads()), beside as live.process:
             counts = partial(_skipped, objective)
             return training.run(Hooks(before_step, measure, counts, after_save, on_progress))
+
+    def _objective(self) -> RealmObjective:
+        settings = self.settings
+        masker = make_masker(settings.objective.masking, self.queries or self.store, self.spans)
+        return RealmObjective(
+            self.model, self.store, masker, settings.objective,
+            seed=settings.loop.seed, queries=self.queries, vectors=self.vectors,
+        )  # fmt: skip
 
     def _measured(self, objective: RealmObjective, index: Index) -> Scalars:
         more = self.measure(self.model, index) if self.measure else {}
@@ -154,6 +165,18 @@ class Pretraining:
 
 def _skipped(objective: RealmObjective) -> dict[str, int]:
     return {f"{SKIPPED}{reason}": n for reason, n in objective.skipped.items()}
+
+
+def _loop_beside(refresh: RefreshSettings, loop: LoopSettings) -> LoopSettings:
+    """The loop beside that refresh: a process takes its threads from those of the trainer.
+
+    On cores that both claim, each waits for the other: two threads beside a third were slower than
+    one alone.
+    """
+    if refresh.mode != "process" or loop.num_threads:
+        return loop
+    number = max(1, torch.get_num_threads() - refresh.num_threads)
+    return loop.model_copy(update={"num_threads": number})
 
 
 def _check(settings: PretrainSettings) -> None:
