@@ -1,5 +1,7 @@
 """Is a trunk that computes its last states at some places alone the trunk itself?"""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -47,7 +49,7 @@ def gradients_of(trunk: nn.Module, states: Tensor) -> dict[str, Tensor]:
 def in_last_layer(trunk: nn.Module) -> list[int]:
     """How many places each feed-forward part of the last layer computed, in a list that fills."""
     seen: list[int] = []
-    layer = trunk.encoder.layer[-1]  # type: ignore[union-attr, index]
+    layer: Any = trunk.encoder.layer[-1]  # type: ignore[union-attr, index]
     layer.output.register_forward_hook(lambda *facts: seen.append(facts[2].shape[1]))
     return seen
 
@@ -95,7 +97,7 @@ def test_the_trunk_stays_what_it_was() -> None:
 @pytest.mark.parametrize("part", ["attention.self", "attention.output", "output"])
 def test_every_part_of_the_last_layer_drops_while_training(part: str) -> None:
     trunk = small_trunk("bert", rate=0.5)
-    last = trunk.encoder.layer[-1]  # type: ignore[union-attr, index]
+    last: Any = trunk.encoder.layer[-1]  # type: ignore[union-attr, index]
     for name, module in trunk.named_modules():
         if isinstance(module, nn.Dropout) and module is not last.get_submodule(f"{part}.dropout"):
             assert name

@@ -140,7 +140,7 @@ def test_the_thread_that_loads_the_model_ends(run: Run, monkeypatch: pytest.Monk
     monkeypatch.setattr("realm.serving.process.run_server", lambda *_, **__: None)
     monkeypatch.setattr("realm.serving.process.log_to_standard_error", lambda: None)
     monkeypatch.setattr("realm.memory.keep_freed_memory", lambda: True)
-    assert realm("serve", "--run", run.path, "--port", 0).exit_code == 0
+    assert realm("serve", "--run", run.path, "--port", "0").exit_code == 0
     assert threads
     assert not any(thread.is_alive() for thread in threads)
 

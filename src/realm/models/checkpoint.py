@@ -225,6 +225,9 @@ def unique_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 class _NoDraws(TorchDispatchMode):
     """Inside the block no weights are drawn: that takes ten times as long as to read them."""
 
+    def __init__(self) -> None:  # torch's own has no types
+        super().__init__()
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None
     ) -> Any:

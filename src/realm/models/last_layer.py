@@ -87,5 +87,5 @@ class _NarrowAttention(nn.Module):
         )
         mask = torch.zeros_like(self.is_padding, dtype=hidden.dtype)
         mask.masked_fill_(self.is_padding, torch.finfo(hidden.dtype).min)
-        sums, _ = attend(own, query, key, value, mask, dropout=own.dropout.p)
+        sums = attend(own, query, key, value, mask, dropout=own.dropout.p)[0]
         return self.output(sums.flatten(2), asked), None
