@@ -198,7 +198,7 @@ def load_model(path: Path) -> Model:
     def tower() -> Tower:
         return Tower(load_trunk(path / "embedder", dropout=embedder.dropout), embedder)
 
-    with _NoDraws():  # all weights are in the file
+    with _NoDraws():  # type: ignore[no-untyped-call]  # all weights are in the file
         query_tower = tower()
         passage_tower = query_tower if settings["has_shared_towers"] else tower()
         encoder = Reader(load_trunk(path / "reader", dropout=reader.dropout), reader)
@@ -224,9 +224,6 @@ def unique_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 
 class _NoDraws(TorchDispatchMode):
     """Inside the block no weights are drawn: that takes ten times as long as to read them."""
-
-    def __init__(self) -> None:  # torch's own has no types
-        super().__init__()
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None
