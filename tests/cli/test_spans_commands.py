@@ -57,13 +57,19 @@ def run(corpus_source: Path, trunk_folder: Path, tmp_path: Path) -> Path:
 def test_train_measure_and_use(data: Path, run: Path, trunk_folder: Path, tmp_path: Path) -> None:
     second = tmp_path / "second.conll"
     second.write_text(TEXT.replace("LOC", "place") * 5, encoding="utf-8")
+    articles = tmp_path / "articles.jsonl"
+    articles.write_text(
+        '{"id": "1", "title": "Keld", "text": "Keld is a company in Tavil."}', "utf-8"
+    )
     report, tagger = tmp_path / "report.json", tmp_path / "tagger"
     result = realm(
         "spans", "train", "--data", data, second, "--out", tagger, "--trunk", trunk_folder,
         "--held-out", "--json", report, "--rename", "second.conll:PER=O",
+        "--articles", articles,
         "--set", "num_epochs=40", "--set", "learning_rate=5e-3", "--set", "dropout=0.0",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
+    assert "1 articles mark 1 names" in result.stderr
     assert "3 entities in 1 documents held out" in result.stdout
     assert result.stdout.splitlines()[-1] == str(tagger)
     facts = json.loads(report.read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from realm.corpus.passages import (
     cut_documents,
     cut_passages,
     normalise,
+    split_sentences,
 )
 from realm.errors import SettingError
 
@@ -199,3 +200,9 @@ def test_many_documents_are_cut_as_one_by_one() -> None:
 def test_settings_refuse_what_cannot_work() -> None:
     with pytest.raises(SettingError, match="passage_tokens"):
         read_settings(CorpusSettings, {"passage_tokens": 3}, origin=str(Path("recipe.toml")))
+
+
+def test_sentences_of_a_text_alone() -> None:
+    text = "Dr. Osmund left\n Tavil.  She went on.\n\nHistory.\n"
+    assert split_sentences(text) == ["Dr. Osmund left Tavil.", "She went on.", "History."]
+    assert split_sentences(" \n") == []

@@ -89,6 +89,23 @@ def test_it_finds_what_it_was_taught(trained: Path) -> None:
 
 
 @pytest.mark.slow
+def test_articles_are_learned_from_before_the_files(trunk_folder: Path, tmp_path: Path) -> None:
+    taught = sentence("Clara Osmund taught music in Tavil.", ("Tavil", "LOC"))
+    # Nobody says what "Clara Osmund" is, and of the other text nothing at all.
+    known = [taught._replace(unsure=((0, 12),)), TaggedSentence("Ida Keld", (), ((0, 8),))]
+    articles = TaggedFile("articles", [known], frozenset({"LOC", "ORG"}))
+    target = tmp_path / "tagger"
+    train_tagger(target, [PEOPLE], trunk_folder, SETTINGS, articles=articles)
+    manifest = read_manifest(target)
+    assert manifest.inputs["data"] == "people.conll, articles"
+    # One of the two texts of the article once, and the file's sentence in every epoch.
+    assert (manifest.counts["num_sentences"], manifest.counts["num_steps"]) == (2, 1 + 40)
+    assert "B-ORG" in json.loads((target / "config.json").read_text("utf-8"))["label2id"]
+    (spans,) = ModelTagger(str(target)).tag([taught.text])
+    assert Span(0, 12, "PER") in spans
+
+
+@pytest.mark.slow
 def test_it_is_an_ordinary_folder(trained: Path) -> None:
     import transformers
 

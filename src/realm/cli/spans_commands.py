@@ -14,6 +14,7 @@ from realm.errors import SettingError
 
 if TYPE_CHECKING:
     from realm.spans.conll import TaggedFile
+    from realm.training.tagger import TaggerSettings
 
 _HELD_OUT_SHARE = 0.2
 
@@ -78,12 +79,20 @@ def train(  # noqa: PLR0913 - each is an option of the command line
             help="What a file's label is called here; NAME O drops it. May be given repeatedly.",
         ),
     ] = None,
+    articles: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Encyclopedic articles to learn from first: their first sentences say what their "
+            "titles name. A folder, a file, or hub:NAME; may be given repeatedly.",
+        ),
+    ] = None,
     json_file: JsonFileOption = None,
     assignments: SetOption = None,
 ) -> None:
     """Train a tagger on files of tagged words; use it with `realm spans --tagger FOLDER`.
 
-    `--set` changes num_epochs, batch_size, learning_rate, dropout or seed.
+    `--set` changes num_epochs, batch_size, learning_rate, dropout, num_articles or seed.
     """
     from realm.config import override, read_settings
     from realm.models.trunk import DEFAULT_TRUNK, locate_trunk
@@ -97,11 +106,27 @@ def train(  # noqa: PLR0913 - each is an option of the command line
     if held_out:
         first, measuring = split_held_out(first, share=_HELD_OUT_SHARE, seed=settings.seed)
     folder = locate_trunk(trunk or DEFAULT_TRUNK)
-    train_tagger(out, [first, *files[1:]], folder, settings, show_progress)
+    marked = _mark_articles(articles, settings) if articles else None
+    train_tagger(out, [first, *files[1:]], folder, settings, show_progress, articles=marked)
     if measuring is not None:
         _measure(out, files[0], measuring, json_file)
     say(f"`realm spans --run RUN --tagger {out}` uses it")
     typer.echo(out)
+
+
+def _mark_articles(sources: Sequence[str], settings: "TaggerSettings") -> "TaggedFile":
+    from realm.corpus.documents import read_documents
+    from realm.spans.silver import mark_articles
+
+    marked = mark_articles(
+        read_documents(sources),
+        num_articles=settings.num_articles,
+        seed=settings.seed,
+        progress=show_progress,
+    )
+    num_names = sum(len(sentence.spans) for sentence in marked.sentences)
+    say(f"{len(marked.documents):,} articles mark {num_names:,} names")
+    return marked
 
 
 def _check_outputs(out: Path, json_file: Path | None, *, is_measured: bool) -> None:

@@ -178,6 +178,12 @@ def _passage_of_nothing() -> PassageCut:
     return PassageCut(0, 0, "", none, none, none, np.zeros(1, dtype=np.int64))
 
 
+def split_sentences(text: str, language: str = "en") -> list[str]:
+    """The sentences of a text, each with single spaces."""
+    plain = normalise(text).text
+    return [plain[start:end].lstrip() for start, end in _sentence_bounds(text, language)]
+
+
 def _sentence_bounds(text: str, language: str) -> list[tuple[int, int]]:
     """Sentences of the source as offsets in the normalised text, each with the space before it.
 

@@ -38,6 +38,8 @@ class TaggedSentence(NamedTuple):
 
     text: str
     spans: tuple[Span, ...]
+    unsure: tuple[tuple[int, int], ...] = ()
+    """Ranges of characters of which nobody says whether they are of an entity."""
 
 
 class TaggedFile(NamedTuple):

@@ -2,12 +2,14 @@
 
 The paper's tagger is a BERT fine-tuned on CoNLL-2003. This one starts from any trunk and learns
 from any files of tagged words, also several whose annotators looked for different labels: where
-a file says "no entity", that is no word against the labels that it never uses. The result is an
-ordinary token classification folder of `transformers`.
+a file says "no entity", that is no word against the labels that it never uses. Before them it may
+learn from articles that mark themselves. The result is an ordinary token classification folder of
+`transformers`.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,8 @@ class TaggerSettings(Settings):
     batch_size: int = Field(default=16, ge=1)
     learning_rate: float = 2e-4
     dropout: float = 0.1
+    num_articles: int = Field(default=8000, ge=4)
+    """Articles that are learned from before the files, where any are given."""
     seed: int = 0
 
 
@@ -69,45 +73,62 @@ class _Example:
     is_right: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Lesson:
+    """What is learned from with one rise and fall of the rate."""
+
+    examples: list[_Example]
+    num_epochs: int
+
+    def num_steps(self, batch_size: int) -> int:
+        return self.num_epochs * -(-len(self.examples) // batch_size)
+
+
 def train_tagger(
     path: Path,
     files: Sequence[TaggedFile],
     trunk: Path,
     settings: TaggerSettings,
     progress: Progress = no_progress,
+    *,
+    articles: TaggedFile | None = None,
 ) -> None:
     """Train on the sentences of all files and write the tagger to `path`.
 
-    `trunk` is the folder of an encoder. A training that was stopped goes on from what stands
-    beside `path` as `NAME.unfinished`, and ends as if it had not been.
+    `trunk` is the folder of an encoder; `articles` are read once, before the files. A training
+    that was stopped goes on from what stands beside `path` as `NAME.unfinished`, and ends as if
+    it had not been.
 
     Raises:
         ResourceError: the trunk lacks weights.
         ArtifactError: the unfinished training had other settings, another trunk or other files.
     """
-    tags = tags_of(files)
+    everything = [*files, *([articles] if articles else [])]
+    tags = tags_of(everything)
     tokenizer = with_capitals(read_tokenizer(trunk))
-    examples = _examples(files, tags, tokenizer, max_positions(trunk))
+    find = partial(_examples, tags=tags, tokenizer=tokenizer, limit=max_positions(trunk))
+    lessons = [_Lesson(find(files), settings.num_epochs)]
+    if articles:
+        lessons.insert(0, _Lesson(find([articles]), 1))
     torch.manual_seed(settings.seed)
     model = _new_model(trunk, tags, settings.dropout)
     optimizer = _start(model, settings)
-    inputs = {"trunk": trunk.name, "data": ", ".join(file.name for file in files)}
-    learned = fingerprint_of([[(s.text, s.spans) for s in file.sentences] for file in files])
-    unfinished = _Unfinished(path, settings, {**inputs, "sentences": learned})
-    begin = unfinished.restore(optimizer)
-    num_steps = settings.num_epochs * -(-len(examples) // settings.batch_size)
+    inputs = {"trunk": trunk.name, "data": ", ".join(file.name for file in everything)}
+    unfinished = _Unfinished(path, settings, {**inputs, "sentences": _fingerprint(everything)})
+    num_steps = sum(lesson.num_steps(settings.batch_size) for lesson in lessons)
     with progress("tagger steps", num_steps) as advance:
-        for step, batch in islice(enumerate(_batches(examples, settings)), begin, None):
+        begin = unfinished.restore(optimizer)
+        for step, (factor, batch) in islice(enumerate(_steps(lessons, settings)), begin, None):
             torch.manual_seed(settings.seed * 1_000_003 + step)
             loss = _loss(model, batch)
             loss.backward()
-            factor = rate_factor(step, num_steps, optimizer.settings.warmup_share)
             optimizer.step(factor, _ALONE)
             if (step + 1) % STEPS_BETWEEN_SAVES == 0:
                 unfinished.save(step + 1, optimizer)
             advance(step + 1, f"loss {float(loss.detach()):.3f}")
     with create_artifact(path, KIND, settings=settings.model_dump(), inputs=inputs) as staging:
-        staging.counts.update(num_sentences=len(examples), num_steps=num_steps)
+        num_sentences = sum(len(lesson.examples) for lesson in lessons)
+        staging.counts.update(num_sentences=num_sentences, num_steps=num_steps)
         model.float().load_state_dict(optimizer.masters, strict=False)
         model.save_pretrained(staging.path)
         _as_ordinary(tokenizer, trunk).save_pretrained(staging.path)
@@ -148,6 +169,10 @@ class _Unfinished:
         """The training is over: nothing goes on from here."""
         if self._path.exists():
             remove_artifact(self._path)
+
+
+def _fingerprint(files: Sequence[TaggedFile]) -> str:
+    return fingerprint_of([list(file.sentences) for file in files])
 
 
 def tags_of(files: Sequence[TaggedFile]) -> list[str]:
@@ -203,10 +228,10 @@ def _examples(
         encodings = tokenizer.encode_batch([sentence.text for sentence in sentences])
         for sentence, encoding in zip(sentences, encodings, strict=True):
             found = list(_tags_of_words(sentence, encoding))
-            positions = np.array([position for position, _ in found], dtype=np.int64)
-            is_right = np.array([right_by_tag[tag] for _, tag in found], dtype=bool)
-            is_right = is_right.reshape(len(found), len(tags))  # also where no word is left
-            examples.append(_Example(np.array(encoding.ids), positions, is_right))
+            if found:  # a text of which nothing is known teaches nothing
+                positions = np.array([position for position, _ in found])
+                is_right = np.array([right_by_tag[tag] for _, tag in found])
+                examples.append(_Example(np.array(encoding.ids), positions, is_right))
     tokenizer.no_truncation()
     return examples
 
@@ -218,14 +243,25 @@ def _tags_of_words(sentence: TaggedSentence, encoding: Encoding) -> Iterator[tup
         span = next((s for s in sentence.spans if s.start <= start < s.end), None)
         if span is not None:
             yield position, ("I-" if span is begun else "B-") + span.label
-        else:
+        elif not any(begin <= start < end for begin, end in sentence.unsure):
             yield position, NO_ENTITY
         begun = span
 
 
-def _batches(examples: Sequence[_Example], settings: TaggerSettings) -> Iterator[list[_Example]]:
-    size = settings.batch_size
-    for epoch in range(settings.num_epochs):
+def _steps(
+    lessons: Sequence[_Lesson], settings: TaggerSettings
+) -> Iterator[tuple[float, list[_Example]]]:
+    """Every batch of all lessons, with the share of the full rate that it moves at."""
+    warmup_share = OptimSettings().warmup_share
+    for lesson in lessons:
+        num_steps = lesson.num_steps(settings.batch_size)
+        for step, batch in enumerate(_batches(lesson, settings)):
+            yield rate_factor(step, num_steps, warmup_share), batch
+
+
+def _batches(lesson: _Lesson, settings: TaggerSettings) -> Iterator[list[_Example]]:
+    size, examples = settings.batch_size, lesson.examples
+    for epoch in range(lesson.num_epochs):
         generator = np.random.default_rng((settings.seed, epoch))
         order = generator.permutation(len(examples))
         lengths = np.array([len(examples[number].ids) for number in order])
