@@ -61,9 +61,9 @@ def test_what_is_written_alike_in_a_document_is_of_one_kind() -> None:
     spans = [[Span(0, 4, "PER"), Span(9, 12, "PER")], [Span(0, 4, "LOC")], [Span(0, 4, "LOC")]]
     # Places and persons: in the first document .3 + .6 against .7 + .4.
     shares = [
-        [np.float32([0.3, 0.7]), np.float32([0.2, 0.8])],
-        [np.float32([0.6, 0.4])],
-        [np.float32([0.9, 0.1])],
+        [np.array([0.3, 0.7], np.float32), np.array([0.2, 0.8], np.float32)],
+        [np.array([0.6, 0.4], np.float32)],
+        [np.array([0.9, 0.1], np.float32)],
     ]
     found = agree_in_documents(texts, spans, shares, [7, 7, 8], ["LOC", "PER"])
     assert found == [spans[0], [Span(0, 4, "PER")], spans[2]]

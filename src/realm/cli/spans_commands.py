@@ -17,6 +17,22 @@ if TYPE_CHECKING:
     from realm.training.tagger import TaggerSettings
 
 _HELD_OUT_SHARE = 0.2
+_RenameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="FILE:LABEL=NAME",
+        help="What a file's label is called here; NAME O drops it. May be given repeatedly.",
+    ),
+]
+_ArticlesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="Encyclopedic articles to learn from first: their first sentences say what their "
+        "titles name. A folder, a file, or hub:NAME; may be given repeatedly.",
+    ),
+]
 
 app = typer.Typer(
     help="Find the names, dates and numbers that pre-training will hide; train a tagger for them.",
@@ -71,22 +87,8 @@ def train(  # noqa: PLR0913 - each is an option of the command line
             help="Hold out a fifth of the first file, by document, and measure on it.",
         ),
     ] = False,
-    renames: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rename",
-            metavar="FILE:LABEL=NAME",
-            help="What a file's label is called here; NAME O drops it. May be given repeatedly.",
-        ),
-    ] = None,
-    articles: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="Encyclopedic articles to learn from first: their first sentences say what their "
-            "titles name. A folder, a file, or hub:NAME; may be given repeatedly.",
-        ),
-    ] = None,
+    renames: _RenameOption = None,
+    articles: _ArticlesOption = None,
     json_file: JsonFileOption = None,
     assignments: SetOption = None,
 ) -> None:

@@ -167,7 +167,8 @@ def label_shares(log_probs: Floats, is_of: Floats) -> Floats:
     """The share of each label in a span, from its words; `is_of` has tags as rows."""
     by_label = np.log(np.exp(log_probs) @ is_of + 1e-12).sum(axis=0)
     shares: Floats = np.exp(by_label - by_label.max())
-    return shares / shares.sum()
+    shares /= shares.sum()
+    return shares
 
 
 def agree_in_documents(

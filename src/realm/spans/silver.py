@@ -9,7 +9,7 @@ from the rest that it is no name, and from those words nothing.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import NamedTuple
 
@@ -56,7 +56,12 @@ class Names:
 
     def __init__(self, kinds_by_name: Mapping[str, set[str]]) -> None:
         """Take names with what they name in various articles; those of several kinds tell none."""
-        known = [(name, *kinds) for name, kinds in kinds_by_name.items() if len(kinds) == 1]
+        known = [
+            (name, kind)
+            for name, kinds in kinds_by_name.items()
+            if len(kinds) == 1
+            for kind in kinds
+        ]
         self._whole = dict(known)
         longer = [(name.split(" "), kind) for name, kind in known if " " in name]
         self._first = _telling((words[0], kind) for words, kind in longer)
@@ -110,13 +115,14 @@ def mark_sentence(text: str, article: Article, names: Names, rules: RuleTagger) 
     capital anyhow: nothing is said of it unless it is known.
     """
     phrases = [(span.start, span.end) for span in rules.tag([text])[0] if span.label == "entity"]
-    spans = [Span(*place, article.kind) for place in _places(article.name, text)]
-    phrases = [phrase for phrase in phrases if not _overlaps(phrase, spans)]
+    own = _places(article.name, text)
+    phrases = [phrase for phrase in phrases if not _overlaps(phrase, own)]
     if article.kind == PERSON:
         parts = chain.from_iterable(_places(part, text) for part in article.name.split(" "))
-        own = [part for part in parts if part in phrases or not _overlaps(part, [*spans, *phrases])]
-        spans += [Span(*part, PERSON) for part in own]
+        taken = [*own, *phrases]
+        own += [part for part in parts if part in phrases or not _overlaps(part, taken)]
         phrases = [phrase for phrase in phrases if phrase not in own]
+    spans = [Span(*place, article.kind) for place in own]
     kinds = {phrase: names.kind_of(text[slice(*phrase)]) for phrase in phrases}
     spans += [Span(*phrase, kind) for phrase, kind in kinds.items() if kind]
     unsure = [phrase for phrase, kind in kinds.items() if not kind]
@@ -128,8 +134,8 @@ def _places(name: str, text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _written(name).finditer(text)]
 
 
-def _overlaps(place: Sequence[int], spans: Iterable[Sequence[int]]) -> bool:
-    return any(place[0] < span[1] and span[0] < place[1] for span in spans)
+def _overlaps(place: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
+    return any(place[0] < end and start < place[1] for start, end in others)
 
 
 class _Sample:
