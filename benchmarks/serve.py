@@ -63,7 +63,6 @@ def measure(bench: Bench, trained: Path | None = None) -> None:
     extent = _EXTENTS[bench.size]
     served = Run.open(trained) if trained else _untrained(bench, extent)
     asked = [question.question for question in questions(extent, 500)]
-    keep_freed_memory()
     answerer = served.answerer()
     over = f"{len(answerer.store):,} passages"
     chosen = answerer.model.choose_compute(served.experiment, "forward")
@@ -221,4 +220,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--run", type=Path, help="serve this trained run")
     own, rest = parser.parse_known_args()
+    keep_freed_memory()  # as the server does
     run(lambda bench: measure(bench, own.run), str(__doc__), rest)

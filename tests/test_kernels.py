@@ -50,7 +50,9 @@ def test_attention_and_its_gradients_are_those_of_transformers(
 
 def test_kernels_are_exchanged_at_any_time() -> None:
     encoder = small_encoder()
-    for name, used in (("eager", "realm_eager"), ("sdpa", "sdpa"), ("eager", "realm_eager")):
+    # The BERT of transformers 4.57 has no door for an attention of our own.
+    eager = "realm_eager" if getattr(encoder, "_supports_attention_backend", False) else "eager"
+    for name, used in (("eager", eager), ("sdpa", "sdpa"), ("eager", eager)):
         use_attention(encoder, name)
         assert encoder.config._attn_implementation == used  # type: ignore[union-attr]
 

@@ -42,9 +42,10 @@ def test_a_trained_trunk_keeps_its_settings(settings: list[str], tmp_path: Path)
     assert "trunk.loop.num_steps" in error_of(again)
 
 
-def test_a_run_without_one_says_how_to_get_one(tmp_path: Path) -> None:
+def test_a_run_without_one_says_how_to_get_one(corpus_source: Path, tmp_path: Path) -> None:
+    sources = ("--set", f"sources=['{corpus_source}']")
     assert 'set embedder.trunk and reader.trunk to "own"' in error_of(
-        realm("trunk", "--run", tmp_path / "run")
+        realm("trunk", "--run", tmp_path / "run", *sources)
     )
     assert "set trunk.loop.num_steps" in error_of(
         realm("trunk", "--run", tmp_path / "run", "--set", "reader.trunk='own'")

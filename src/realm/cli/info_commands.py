@@ -70,6 +70,7 @@ def _show_run(run: Path, *, check_sums: bool) -> None:
     found = list(_artifacts(run))
     if not found:
         typer.echo(f"{run} was begun, and nothing in it is finished")
+        return
     _show_artifacts(run, found)
     _show_counts(found)
     for _, manifest in found:

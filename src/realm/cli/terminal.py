@@ -42,12 +42,10 @@ def say(message: str) -> None:
 def show_table(
     title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, num_names: int = 1
 ) -> None:
-    """Print a table, if it has rows; the first `num_names` columns are words, the others numbers.
+    """Print a table; the first `num_names` columns are words, the others numbers.
 
     Everything is shown as it stands: brackets in a passage are no markup.
     """
-    if not rows:
-        return
     heading = Text(title, style="table.title")
     table = Table(title=heading, title_justify="left", box=SIMPLE_HEAD, header_style="bold")
     for number, name in enumerate(head):
