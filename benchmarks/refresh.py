@@ -30,9 +30,9 @@ from realm.training.state import latest_checkpoint, steps_in
 from world import Extent, World, at_work, open_world
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "20000"}
-_STEPS = {"tiny": 8, "reduced": 24, "full": 200}
-_EVERY = {"tiny": 2, "reduced": 8, "full": 50}
-_BATCH = {"tiny": 2, "reduced": 8, "full": 8}
+_STEPS = {"tiny": 8, "reduced": 12, "full": 200}
+_EVERY = {"tiny": 2, "reduced": 4, "full": 50}
+_BATCH = {"tiny": 2, "reduced": 4, "full": 8}
 _NONE, _INLINE = "no refresh", "inline refresh"
 _PROCESS, _GREEDY = "process refresh", "process refresh, all threads for the trainer"
 _ROUNDS = {"tiny": 1, "reduced": 1, "full": 3}
