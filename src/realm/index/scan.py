@@ -20,7 +20,8 @@ from torch import Tensor
 from realm.index.blocks import Contenders
 
 _SPARE = 64  # rows found beyond those asked for: one of them has to be certainly worse
-_ROWS_OF_A_THREAD = 1 << 17  # a millisecond's work: fewer are not worth a thread
+# Fewer are not worth a thread: the workers of torch still wait for more work on the other cores.
+_ROWS_OF_A_THREAD = 1 << 20
 
 
 @cache
