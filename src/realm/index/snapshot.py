@@ -36,8 +36,8 @@ class IndexSettings(Settings):
 
     kind: Literal["exact", "approximate"] = "exact"
     probes: int = 128
-    """Cells that an approximate search looks into, of four times the root of the passages: 128 found
-    97% of the best 100 of 200,000 averages of word vectors, 64 found 93% in half the time."""
+    """Cells that an approximate search looks into, of four times the root of the passages: 128
+    found 97% of the best 100 of 200,000 averages of word vectors, 64 found 93% in half the time."""
 
 
 @dataclass(frozen=True)
