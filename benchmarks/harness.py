@@ -33,7 +33,7 @@ Samples = dict[str, list[float]]
 OURS = "ours"
 ROOT = Path(__file__).resolve().parents[1]
 _MATRIX = {"tiny": 256, "reduced": 2048, "full": 4096}
-_REPEATS = {"tiny": 1, "reduced": 3, "full": 5}
+_REPEATS = {"tiny": 1, "reduced": 2, "full": 5}
 
 
 @dataclass(frozen=True)
