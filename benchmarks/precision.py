@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from harness import OURS, Bench, Size, run
+from harness import OURS, Bench, Better, Size, run
 from realm.evaluation.curves import Curve, draw
 from realm.evaluation.report import write_page
 from realm.metric_log import read_metrics
@@ -86,7 +86,7 @@ def _add_rows(bench: Bench, half: Sequence[Any], single: Sequence[Any]) -> None:
 
 def _compare(bench: Bench, name: str, half: Iterable[float], single: Iterable[float]) -> None:
     sides = {OURS: [statistics.mean(half)], _SINGLE: [statistics.mean(single)]}
-    better = "higher" if "utility" in name else "lower"
+    better: Better = "higher" if "utility" in name else "lower"
     bench.report.compare(name, sides, _SINGLE, unit="nats", better=better)
 
 
