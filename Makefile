@@ -29,7 +29,7 @@ bench: $(INSTALLED)
 
 # Hours: the whole corpus is embedded first. Started again it goes on with what was made.
 bench-full: $(INSTALLED)
-	set -e; for name in $(BENCHMARKS); do \
+	set -e; for name in $(BENCHMARKS) precision; do \
 	  .venv/bin/python benchmarks/$$name.py --size full --json .benchmarks/full/$$name.json; \
 	done
 

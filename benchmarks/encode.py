@@ -19,7 +19,7 @@ from world import Extent, World, open_world
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "20000"}
 _PEER = "sentence-transformers"
 _BFLOAT16 = f"{_PEER}, bf16"
-_TUNED = f"{_PEER}, bf16, 64 passages at once"
+_TUNED = f"{_PEER}, bf16, eager attention, 16 passages at once"
 
 
 def measure(bench: Bench) -> None:
@@ -30,11 +30,12 @@ def measure(bench: Bench) -> None:
         sides = {OURS: rate(number, lambda: index(model, world, Path(folder)))}
         if peer is not None:
             peer.call("read", passages=str(world.passages()))
-            for name, precision, batch in (
-                (_PEER, "float32", 32), (_BFLOAT16, "bfloat16", 32), (_TUNED, "bfloat16", 64),
+            for name, precision, attention, batch in (
+                (_PEER, "float32", "sdpa", 32), (_BFLOAT16, "bfloat16", "sdpa", 32),
+                (_TUNED, "bfloat16", "eager", 16),
             ):  # fmt: skip
-                trunk = str(locate_trunk(bench.trunk))
-                peer.call("load", name=name, trunk=trunk, precision=precision)
+                trunk, options = str(locate_trunk(bench.trunk)), {"attention": attention}
+                peer.call("load", name=name, trunk=trunk, precision=precision, **options)
                 sides[name] = peer.side("embed", name=name, batch_size=batch)
         # Thousands of passages in each turn: what the first batches take longer does not count.
         samples = by_turns(sides, bench.repeats, warm_ups=0)

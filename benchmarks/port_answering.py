@@ -21,7 +21,7 @@ _OF_A_STRING = 50  # bytes of Python's own, its place in an array among them
 def load_port(
     bench: Bench, peer: Peer, world: World, folder: Path, variants: dict[str, dict[str, Any]]
 ) -> int:
-    """Load the model once for each variant: its `dropout`, and its `beams` by name.
+    """Load the model once for each variant: its `beams` by name, and how it is in `training`.
 
     Gives the number of passages that it was given: as many as fit in memory beside ours.
     """

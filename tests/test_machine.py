@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from realm import machine
-from realm.machine import Shape, best_seconds, layer_rate, matrix_rate, thread_rates
+from realm.machine import (
+    Shape,
+    best_seconds,
+    layer_rate,
+    matrix_rate,
+    thread_rates,
+    where_it_fits,
+)
 
 TINY = Shape(width=32, heads=2, inner=64)
 
@@ -60,3 +67,16 @@ def test_threads_are_tried_as_long_as_fewer_are_better(
     assert number[0] == max(rate_by_number), "the threads were not put back"
     monkeypatch.undo()
     assert torch.get_num_threads() == before
+
+
+def test_what_is_large_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.ones(4, 8)
+    assert where_it_fits(rows) is rows
+    monkeypatch.setattr(machine, "default_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (4 * rows.nbytes - 1, 0))
+    assert where_it_fits(rows) is rows
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (4 * rows.nbytes, 0))
+    moved: list[torch.device] = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: moved.append(device))
+    where_it_fits(rows)
+    assert moved == [torch.device("cuda")]

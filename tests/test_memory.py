@@ -1,13 +1,14 @@
 """Freed memory goes back to the system."""
 
 import ctypes
+import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from realm.memory import return_freed_memory
+from realm.memory import return_freed_memory, uncollected
 
 
 def resident_megabytes() -> float:
@@ -58,3 +59,16 @@ print(before > 5 * faults())
         [sys.executable, "-c", faults], capture_output=True, text=True, check=True
     )
     assert done.stdout == "True\n"
+
+
+def test_the_collector_rests_and_goes_on() -> None:
+    @uncollected()
+    def fail() -> None:
+        with uncollected():
+            pass
+        raise ValueError(f"collecting: {gc.isenabled()}")
+
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="collecting: False"):
+        fail()
+    assert gc.isenabled()

@@ -54,6 +54,21 @@ def test_a_reader_that_needs_no_lessons_gets_none(experiment: Experiment, tmp_pa
     assert not (tmp_path / "warm-start" / "reader").exists()
 
 
+def test_a_trunk_that_rests_reads_the_corpus_once(experiment: Experiment, tmp_path: Path) -> None:
+    resting = ["warm_start.embedder.objective.trains='projection'"]
+    moving = ["warm_start.embedder.objective.trains='all'",
+              "warm_start.embedder.objective.teacher_share=0.0"]  # fmt: skip
+    projections = []
+    for name, assignments in (("resting", resting), ("moving", moving)):
+        run = Run(tmp_path / name, with_overrides(experiment, assignments))
+        projections.append(load_file(run.start() / "weights.safetensors"))
+        kept = tmp_path / name / "start" / "trunk-vectors"
+        assert kept.exists() == (name == "resting")
+    # The kept vectors are in half width: the same components all the same.
+    for key, weight in projections[0].items():
+        torch.testing.assert_close(weight, projections[1][key], atol=5e-3, rtol=0)
+
+
 def test_an_unfinished_training_is_no_model(experiment: Experiment, tmp_path: Path) -> None:
     finished = Run(tmp_path, experiment).warm_start()
     shutil.rmtree(finished)

@@ -18,12 +18,12 @@ def read(passages: str) -> None:
     texts[:] = [f"{row['title']} {row['text']}" for row in rows]
 
 
-def load(name: str, trunk: str, precision: str) -> None:
-    """Load the trunk under a name."""
+def load(name: str, trunk: str, precision: str, attention: str) -> None:
+    """Load the trunk under a name; `sdpa` is the attention that it comes with."""
     import torch
     from sentence_transformers import SentenceTransformer
 
-    arguments = {"torch_dtype": getattr(torch, precision)}
+    arguments = {"torch_dtype": getattr(torch, precision), "attn_implementation": attention}
     models[name] = SentenceTransformer(trunk, device="cpu", model_kwargs=arguments)
 
 

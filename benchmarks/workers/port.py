@@ -32,12 +32,14 @@ _SHAPE = (
 )
 
 
-def load_pretraining(name: str, config: str, dropout: float, num_candidates: int) -> None:
+def load_pretraining(
+    name: str, config: str, dropout: float, num_candidates: int, is_fused: bool
+) -> None:
     """Scorer, knowledge-augmented encoder and one optimiser over both, under a name."""
     settings = _config(config, dropout, num_candidates=num_candidates)
     scorer, encoder = RealmScorer(settings), RealmKnowledgeAugEncoder(settings)
     both = torch.nn.ModuleList((scorer, encoder)).train()
-    models[name] = scorer, encoder, torch.optim.AdamW(both.parameters(), lr=1e-5)
+    models[name] = scorer, encoder, _optimizer(both, is_fused)
 
 
 def pretrain(
@@ -74,36 +76,39 @@ def pretrain(
 
 
 def load_open_qa(
-    name: str, config: str, dropout: float, vocabulary: str, passages: str, embeddings: str,
-    beams: dict[str, int],
+    name: str, config: str, vocabulary: str, passages: str, embeddings: str,
+    beams: dict[str, int], training: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Reader, embedder, all passages and their embeddings, and an optimiser, under a name."""
+    """Reader, embedder, all passages and their embeddings, and an optimiser, under a name.
+
+    `training` says the `dropout`, and whether the optimiser `is_fused`.
+    """
     vectors = torch.from_numpy(np.load(embeddings))
     with Path(passages).open(encoding="utf-8") as lines:
         texts = [json.loads(line)["text"].encode() for line in islice(lines, len(vectors))]
-    settings = _config(config, dropout, num_block_records=len(texts), **beams)
+    settings = _config(config, training["dropout"], num_block_records=len(texts), **beams)
     tokenizer = RealmTokenizerFast(vocab_file=vocabulary)
     retriever = RealmRetriever(np.array(texts, dtype=object), tokenizer)
     model = RealmForOpenQA(settings, retriever)
     model.block_emb.copy_(vectors)
-    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    models[name] = model, tokenizer, torch.optim.AdamW(moving, lr=1e-5)
+    models[name] = model, tokenizer, _optimizer(model, training["is_fused"])
 
 
-def finetune(name: str, questions: list[dict[str, Any]], precision: str) -> list[float]:
-    """Questions a second, one in each step, which is all that the model takes."""
+def finetune(name: str, questions: list[dict[str, Any]], precision: str, batch: int) -> list[float]:
+    """Questions a second; the model takes one, the optimiser moves after a batch of them."""
     model, tokenizer, optimizer = models[name]
     model.train()
     begin = time.perf_counter()
-    for question in questions:
+    for number, question in enumerate(questions, 1):
         inputs = tokenizer([question["question"]], return_tensors="pt")
         answer_ids = tokenizer(question["answers"], add_special_tokens=False).input_ids
         with _autocast(precision):
             loss = model(**inputs, answer_ids=answer_ids).reader_output.loss
         if loss.requires_grad:  # no passage holds the answer: nothing to learn
-            loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+            (loss / batch).backward()
+        if number % batch == 0:
+            optimizer.step()
+            optimizer.zero_grad()
     return [len(questions) / (time.perf_counter() - begin)]
 
 
@@ -131,6 +136,11 @@ def _config(file: str, dropout: float, **choices: Any) -> RealmConfig:
         max_position_embeddings=positions, hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )  # fmt: skip
+
+
+def _optimizer(model: torch.nn.Module, is_fused: bool) -> torch.optim.Optimizer:
+    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(moving, lr=1e-5, fused=is_fused)
 
 
 def _padded(rows: list[list[int]], length: int | None) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ of the trunks, of both heads, of the search and of the optimiser, at the rates o
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from realm.workload import Workload
 
 _DRAWS = 8  # steps that stand for all: lengths differ from batch to batch
 _MASKS = 2.7  # wordpieces of a hidden span, on average of names and dates in Wikipedia
+_LEFT_OUT = 5 / 6  # of a layer, whose keys and values alone are needed of every position
 _RECOMPUTED = 4 / 3  # a training pass that runs forward twice
 _NULL_TOKENS = 3  # of a null passage
 _NULL_JOINT = 1  # what it adds to a query
@@ -40,7 +41,8 @@ class Trunk:
     """What the cost of an encoder depends on."""
 
     shape: Shape
-    num_layers: int
+    num_layers: float
+    """Of the last one a part, where only a few of its states are computed."""
     vocab: int
 
     @property
@@ -118,8 +120,9 @@ class Costs:
         self._draw = np.random.default_rng(0)
 
     def keeps_vectors(self, settings: RealmSettings) -> bool:
-        """Whether pre-training projects vectors that the trunk made before it."""
-        return self.trunk_rests and settings.embedder_trains == "projection"
+        """Whether a pre-training step projects vectors that the trunk made before it."""
+        rests = self.trunk_rests and settings.embedder_trains == "projection"
+        return rests and not self.experiment.embedder.dropout
 
     # -- steps ----------------------------------------------------------------------------
 
@@ -131,7 +134,8 @@ class Costs:
         trunk, num_pairs = own_trunk(self.experiment.trunk), round(size * settings.pair_share)
         alone = self._draw.choice(self.work.passages, size - num_pairs)
         texts = np.concatenate((alone, self._joints(self.work.sentences, num_pairs, 0)))
-        self._encode(step, trunk, texts, len(texts), use, settings.token_budget, loop)
+        asked = _at_few_places(trunk)
+        self._encode(step, asked, texts, len(texts), use, settings.token_budget, loop)
         self._fill_masks(step, trunk, settings.masked_share * float(texts.sum()), use)
         if use == "training":
             self._move(step, trunk.num_weights)
@@ -177,7 +181,8 @@ class Costs:
         run = 0 if self.keeps_vectors(settings) else size * found
         self._encode(step, self.embedder, self.work.passages, run, embedding, budget, loop)
         joints = self._joints(self.work.sentences, size * found, size)
-        self._encode(step, self.reader, joints, len(joints), use, budget, loop)
+        asked = _at_few_places(self.reader)
+        self._encode(step, asked, joints, len(joints), use, budget, loop)
         self._fill_masks(step, self.reader, len(joints) * _MASKS, use)
         if use == "training":
             whole = self.embedder.num_weights * self._num_towers if embedding == use else 0.0
@@ -285,6 +290,11 @@ class Costs:
 
     def _move(self, step: Step, num_weights: float) -> None:
         step.seconds["optimiser"] += num_weights / self.machine.weights
+
+
+def _at_few_places(trunk: Trunk) -> Trunk:
+    """A trunk of whose last layer only the masked positions are computed."""
+    return replace(trunk, num_layers=trunk.num_layers - _LEFT_OUT)
 
 
 def _padded(

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from realm.artifact import create_artifact, is_finished, read_manifest
+from realm.artifact import create_artifact, is_finished, read_manifest, remove_artifact
 from realm.config import override, read_settings
 from realm.corpus.block_records import count_block_records
 from realm.errors import ArtifactError, SettingError, SourceError
@@ -74,7 +74,11 @@ def import_released(
     embeddings = _embeddings(sources)
     fingerprint = _write_import(path / IMPORT, sources)
     run = Run(path, _experiment(sources, path / IMPORT), progress)
-    model = build_model(sources, path / IMPORT)
+    try:
+        model = build_model(sources, path / IMPORT)
+    except SourceError:
+        remove_artifact(path / IMPORT)  # else another folder would be refused here
+        raise
     save_checkpoint(path / "start" / "checkpoint", model, step=0, inputs={"import": fingerprint})
     if embeddings is not None:
         # Without the passages' own embedder the null passage has none either: nothing asks for it.

@@ -23,6 +23,7 @@ PASSES: dict[Use, int] = {"forward": 1, "training": 3}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SECONDS = 0.05  # for one measurement; what is slow is run twice whatever it takes
 _LEAST_REPEATS, _MOST_REPEATS = 2, 20
+_SHARE = 0.25  # of an accelerator's free memory, for what could as well lie elsewhere
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ class Shape:
 def default_device() -> torch.device:
     """The accelerator where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def where_it_fits(tensor: Tensor) -> Tensor:
+    """The tensor on the accelerator, where there is one with much more room, else as it is."""
+    device = default_device()
+    if device.type != "cuda" or tensor.nbytes > _SHARE * torch.cuda.mem_get_info()[0]:
+        return tensor
+    return tensor.to(device)
 
 
 def best_seconds(work: Callable[[], object]) -> float:

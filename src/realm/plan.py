@@ -92,7 +92,7 @@ class _Planner:
         yield from self._data()
         yield from self._warm_start()
         yield self._pretrain()
-        yield self._forward("index", self._snapshot_seconds())
+        yield self._forward("index", self._refreshed_seconds())
         if self._experiment.train_questions:
             yield self._finetune()
         if self._experiment.dev_questions:
@@ -129,9 +129,10 @@ class _Planner:
         if self._experiment.has_own_trunk:
             yield self._trunk()
         sample = min(settings.embedder.principal_components_sample, work.num_passages)
-        yield self._forward("start", costs.embed(work.passages, sample))
         if self._rests:
             yield self._forward("trunk-vectors", costs.embed(work.passages, work.num_passages))
+            sample = 0  # it is taken from these
+        yield self._forward("start", costs.embed(work.passages, sample))
         loop, cloze = settings.embedder.loop, settings.embedder.objective
         if loop.num_steps:
             step = costs.inverse_cloze(cloze, loop)
@@ -144,7 +145,7 @@ class _Planner:
             yield Stage("reading-pairs", searched, self._machine.base_gigabytes)
             step = costs.reading(reading, loop)
             yield self._training("warm-start-reader", step, loop, costs.reader.num_weights)
-        yield self._forward("index-warm-start", self._snapshot_seconds())
+        yield self._forward("index-warm-start", self._snapshot_seconds(rests=self._rests))
 
     def _trunk(self) -> Stage:
         settings = self._experiment.trunk
@@ -162,10 +163,13 @@ class _Planner:
         num_saves = 1 + math.ceil(loop.num_steps / loop.save_every)
         batches = math.ceil(settings.num_held_out / settings.objective.batch_size)
         held_out = self._costs.realm(settings.objective, loop, "forward").total
-        once = num_saves * batches * held_out
+        asked = self._ranking_seconds(
+            min(settings.num_development_questions, sum(self._work.dev_questions))
+        )
+        once = num_saves * (batches * held_out + asked)
         if refresh.mode == "inline":
             num_refreshes = max(0, math.ceil(loop.num_steps / refresh.every) - 1)
-            once += num_refreshes * self._snapshot_seconds()
+            once += num_refreshes * self._refreshed_seconds()
         moved = self._costs.reader.num_weights
         moved += self._rested(settings.objective.embedder_trains == "projection")
         return self._training("pretrain", self._pretrain_step(), loop, moved, once)
@@ -174,7 +178,8 @@ class _Planner:
         settings, costs = self._experiment.finetune, self._costs
         loop, objective = settings.loop, settings.objective
         step = costs.open_qa(objective, loop)
-        once = self._answering_seconds(
+        once = self._ranking_seconds(self._work.num_train_questions)  # to choose among them
+        once += self._answering_seconds(
             settings.num_development_questions * math.ceil(loop.num_steps / loop.save_every)
         )
         moved = costs.reader.num_weights + costs.embedder.num_weights
@@ -204,16 +209,31 @@ class _Planner:
 
     def _refresh_seconds(self) -> float:
         refresh, machine = self._experiment.pretrain.refresh, self._machine
-        seconds = self._snapshot_seconds()
+        seconds = self._refreshed_seconds()
         if refresh.mode == "process" and machine.device == "cpu":
             seconds *= max(1.0, machine.num_threads / refresh.num_threads)
         return seconds
 
-    def _snapshot_seconds(self) -> float:
+    def _refreshed_seconds(self) -> float:
+        """A snapshot of what pre-training makes of the embedder."""
+        settings = self._experiment.pretrain.objective
+        rests = self._rests and settings.embedder_trains == "projection"
+        return self._snapshot_seconds(rests=rests)
+
+    def _snapshot_seconds(self, *, rests: bool) -> float:
         number = self._work.num_passages
-        if self._costs.keeps_vectors(self._experiment.pretrain.objective):
+        if rests:
             return self._costs.project(number)
         return self._costs.embed(self._work.passages, number)
+
+    def _ranking_seconds(self, number: int) -> float:
+        """Embedding so many questions and searching for all of them at once."""
+        if not number:
+            return 0.0
+        embedded = self._costs.embed(self._work.questions, number)
+        return embedded + self._machine.search_seconds(
+            self._work.num_passages, number, self._costs.width
+        )
 
     def _answering_seconds(self, number: int) -> float:
         experiment = self._experiment

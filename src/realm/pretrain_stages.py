@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from realm.artifact import fingerprint_of, is_finished, read_manifest
 from realm.config import Settings
@@ -20,7 +21,7 @@ from realm.errors import ArtifactError
 from realm.evaluation.open_qa import sample_of
 from realm.evaluation.retrieval import hits
 from realm.experiment import BEST_FINETUNED_BY
-from realm.index.encode import pool_sample
+from realm.index.encode import pool_rows, sample_rows
 from realm.index.exact import Index
 from realm.index.snapshot import Snapshot, write_snapshot
 from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
@@ -107,24 +108,37 @@ class PretrainRun(DataRun):
             return path
         own = self.trunk()
         check_tokenizer(experiment.embedder, store.tokenizer, own)
-        sample = experiment.warm_start.embedder.principal_components_sample
         inputs = {"corpus": store.fingerprint}
         if own is not None:
             inputs["trunk"] = read_manifest(own).fingerprint
+        size = experiment.warm_start.embedder.principal_components_sample
+        kept = self.trunk_vectors() if size else None
         with self._stage("start", "principal components", 1) as advance:
-            torch.manual_seed(experiment.pretrain.loop.seed)  # of heads that no trunk brings
-            model = new_model(
-                experiment.embedder, experiment.reader, experiment.packing_settings, own
-            )
-            if sample:
-                # A copy computes, perhaps in half precision: the trunks are kept as they came.
-                quick = self._at_work(copy.deepcopy(model))
-                pooled = pool_sample(quick, store, size=sample, seed=0)
+            model = self._untrained()
+            if size:
+                pooled = self._pooled_sample(model, kept, size)
                 for tower in {model.embedder.query_tower, model.embedder.passage_tower}:
                     start_projection_from_principal_components(tower, pooled)
             save_checkpoint(path, model, step=0, inputs=inputs)
             advance(1, "")
         return path
+
+    def _untrained(self) -> Model:
+        """Trunks as they came, and heads and a projection of random weights."""
+        experiment = self.experiment
+        torch.manual_seed(experiment.pretrain.loop.seed)
+        return new_model(
+            experiment.embedder, experiment.reader, experiment.packing_settings, self.trunk()
+        )
+
+    def _pooled_sample(self, model: Model, kept: TrunkVectors | None, size: int) -> Tensor:
+        """The trunk's own vectors of some passages [sample, hidden], read where they are kept."""
+        rows = sample_rows(self.corpus(), size=size, seed=0)
+        if kept is not None:
+            return kept.vectors[rows].float()
+        # A copy computes, perhaps in half precision: the trunks are kept as they came.
+        quick = self._at_work(copy.deepcopy(model))
+        return pool_rows(quick, self.corpus(), rows)
 
     def warm_embedder(self) -> Path:
         """The embedder after the inverse cloze task, or after learning from questions."""
@@ -245,7 +259,10 @@ class PretrainRun(DataRun):
         path, store = self.path / "start" / "trunk-vectors", self.corpus()
         if is_finished(path):
             return TrunkVectors.open(path, store)
-        model = self._at_work(load_model(self.start()))
+        first = self.path / "start" / "checkpoint"
+        # The start takes its projection from them where it is not there yet.
+        as_it_came = load_model(first) if self._is_made(first, store) else self._untrained()
+        model = self._at_work(as_it_came)
         with self._stage("trunk-vectors", "passages embedded", len(store)) as advance:
             return write_trunk_vectors(
                 path, model, store, on_progress=lambda done: advance(done, "")

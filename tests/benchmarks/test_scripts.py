@@ -13,8 +13,8 @@ from realm.models.checkpoint import Model
 from realm.models.embedder import embed
 
 SCRIPTS = (
-    "answer", "build", "edits", "encode", "finetune_step", "refresh", "scaling", "search", "serve",
-    "train_step",
+    "answer", "build", "edits", "encode", "finetune_step", "precision", "refresh", "scaling",
+    "search", "serve", "train_step",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from realm.models.checkpoint import Model
 from realm.models.precision import (
     Compute,
     ComputeSettings,
+    best_num_threads,
     choose_compute,
     facts_to_keep,
     kept_for_embedding,
@@ -28,6 +29,7 @@ SHAPE = Shape(width=48, heads=4, inner=96)
 def _measured_anew() -> None:
     quickest_precision.cache_clear()
     quickest_attention.cache_clear()
+    best_num_threads.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,21 @@ def test_each_use_has_the_kernel_that_is_quickest_for_it(monkeypatch: pytest.Mon
     monkeypatch.setattr(machine, "layer_rate", rate)
     assert quickest_attention(SHAPE, "bf16", "forward", 160) == "sdpa"
     assert quickest_attention(SHAPE, "bf16", "training", 160) == "eager"
+
+
+@pytest.mark.parametrize(
+    ("rates", "number"),
+    [
+        ({4: 3.0, 2: 2.0}, 4),
+        ({4: 1.0, 2: 1.2, 1: 1.1}, 4),  # a neighbour for a moment, as like as not
+        ({4: 1.0, 2: 2.0, 1: 1.5}, 2),
+    ],
+)
+def test_threads_are_given_up_only_where_that_is_much_quicker(
+    rates: dict[int, float], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "thread_rates", lambda shape, precision: rates)
+    assert best_num_threads(SHAPE, "bf16") == number
 
 
 def test_what_is_set_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """How does a run become a service for browsers, programs and agents?"""
 
+import gc
 import importlib
 from pathlib import Path
 from socket import socket
@@ -10,10 +11,11 @@ import typer
 from realm.cli.options import RunOption, SetOption, open_existing
 from realm.cli.terminal import say
 from realm.errors import ResourceError
+from realm.memory import keep_freed_memory, uncollected
 
 if TYPE_CHECKING:
     from realm.serving.gate import Access
-    from realm.serving.service import ServiceSettings
+    from realm.serving.service import Service, ServiceSettings
     from realm.stages import Run
 
 _SECTION = "service."
@@ -81,9 +83,10 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     together), queue_size (questions that may wait), deadline_seconds,
     max_body_bytes, max_document_bytes.
     """
-    _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
-    from realm.serving.process import bind
-    from realm.serving.service import service_settings
+    with uncollected():
+        _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
+        from realm.serving.process import bind
+        from realm.serving.service import service_settings
 
     access, can_edit = _access(host, token_file, is_open=allow_edits)
     given = [a for a in assignments or () if a.startswith(_SECTION)]
@@ -114,24 +117,31 @@ def _run(
     settings: "ServiceSettings",
     drain_seconds: float,
 ) -> None:
-    from realm.memory import keep_freed_memory
     from realm.serving.app import create_app
-    from realm.serving.opening import describe, open_corpus
     from realm.serving.process import address_of, log_to_standard_error, run_server
-    from realm.serving.service import Service
-    from realm.serving.threads import in_passing
 
-    keep_freed_memory()
-    corpus = open_corpus(run)
-    in_passing(corpus.view)  # loads the model, so that the first question need not wait for it
-    service = Service(corpus, describe(run, corpus), settings)
+    service = _service(run, settings)
     app = create_app(service, access)
+    gc.freeze()  # all of it stays: there is nothing to collect
     log_to_standard_error()
 
     def say_ready() -> None:
         say(f"{run.path} is served at {address_of(listener)}")
 
     run_server(app, listener, service, drain_seconds=drain_seconds, on_ready=say_ready)
+
+
+@uncollected()
+def _service(run: "Run", settings: "ServiceSettings") -> "Service":
+    """The run with its model loaded, so that the first question need not wait for it."""
+    from realm.serving.opening import describe, open_corpus
+    from realm.serving.service import Service
+    from realm.serving.threads import in_passing
+
+    keep_freed_memory()
+    corpus = open_corpus(run)
+    in_passing(corpus.view)
+    return Service(corpus, describe(run, corpus), settings)
 
 
 def mcp(run: RunOption, assignments: SetOption = None) -> None:

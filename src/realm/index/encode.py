@@ -106,11 +106,13 @@ def _take_space(file: Path, header: int) -> None:
             stream.write(bytes(min(_PIECE, size - begin)))
 
 
-def pool_sample(
-    model: Model, store: PassageStore, *, size: int, seed: int
-) -> Float[Tensor, "sample hidden"]:
-    """The trunk's own vectors of a random sample of passages."""
-    chosen = np.random.default_rng(seed).permutation(len(store))[:size]
+def sample_rows(store: PassageStore, *, size: int, seed: int) -> np.ndarray:
+    """A random sample of passages, all of them where there are fewer."""
+    return np.random.default_rng(seed).permutation(len(store))[:size]
+
+
+def pool_rows(model: Model, store: PassageStore, rows: np.ndarray) -> Float[Tensor, "rows hidden"]:
+    """The trunk's own vectors of some passages."""
     with evaluating(model.embedder), torch.no_grad():
-        packed = [pack_passage(store, model.packer, int(row)) for row in chosen]
+        packed = [pack_passage(store, model.packer, int(row)) for row in rows]
         return pool(model.embedder.passage_tower, packed, model.packer).cpu()

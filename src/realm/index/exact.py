@@ -63,10 +63,15 @@ class ExactIndex:
         return index
 
     def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
-        """The `k` best rows, or all where there are fewer."""
-        groups = [self._search(group, k) for group in queries.detach().float().split(_QUERIES)]
+        """The `k` best rows, or all where there are fewer, on the device of the queries.
+
+        The search itself runs where the embeddings are.
+        """
+        moved = queries.detach().float().to(self.embeddings.device)
+        groups = [self._search(group, k) for group in moved.split(_QUERIES)]
+        scores = torch.cat([group.scores for group in groups])
         rows = torch.cat([group.rows for group in groups])
-        return Found(torch.cat([group.scores for group in groups]), rows)
+        return Found(scores.to(queries.device), rows.to(queries.device))
 
     def _search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
         few = self._best_of_few(queries, min(k, len(self)))

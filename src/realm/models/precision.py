@@ -135,6 +135,10 @@ def quickest_attention(shape: Shape, precision: str, use: Use, length: int) -> s
 
 @cache
 def best_num_threads(shape: Shape, precision: str) -> int:
-    """All threads, or fewer where fewer are quicker."""
+    """All threads, or fewer where fewer are much quicker.
+
+    A neighbour that is busy just now makes all threads slower than they will be once it is gone.
+    """
     rates = machine.thread_rates(shape, precision)
-    return max(rates, key=lambda number: rates[number])
+    every, quickest = max(rates), max(rates, key=lambda number: rates[number])
+    return quickest if rates[quickest] > _LEAST_GAIN * rates[every] else every

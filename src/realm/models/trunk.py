@@ -21,6 +21,7 @@ from torch import Tensor
 
 from realm.errors import ArtifactError, ResourceError, SettingError
 from realm.kernels import default_attention, use_attention, use_quick_dropout
+from realm.memory import uncollected
 
 DEFAULT_TRUNK = "sentence-transformers/all-MiniLM-L6-v2"
 OWN_TRUNK = "own"
@@ -95,6 +96,7 @@ def set_dropout(trunk: torch.nn.Module, rate: float) -> None:
             module.p = rate
 
 
+@uncollected()
 def load_trunk(folder: Path, *, dropout: float, uses_pooler: bool = False) -> torch.nn.Module:
     """Load an encoder in single precision with its weights, or fresh where there are none.
 
