@@ -53,11 +53,11 @@ def measure(bench: Bench) -> None:
     with TemporaryDirectory() as folder, open_peer(bench, "transformers-4.39.3", "port") as peer:
         if peer is not None:
             load_port(bench, peer, world, Path(folder), variants)
-            for name, precision, number, at_once in (
+            for name, precision, count, at_once in (
                 (documented, "fp32", _QUESTIONS[bench.size], 1), (tuned, quicker, batch, batch),
             ):  # fmt: skip
                 sides[name] = peer.side(
-                    "finetune", name=name, questions=plain(list(islice(cycle(learned), number))),
+                    "finetune", name=name, questions=plain(list(islice(cycle(learned), count))),
                     precision=precision, batch=at_once,
                 )  # fmt: skip
         samples = by_turns(sides, bench.repeats)

@@ -1,8 +1,8 @@
 """What does keeping the index fresh cost a training, and how fresh is it then?
 
-The same pre-training four times: with no refresh, with one that training waits for, with one in a
-second process, to which the trainer gives up a thread, and so again with all threads for the
-trainer. How soon a snapshot is done depends on both, so its age is measured as well.
+The same pre-training three times: with no refresh, with one that training waits for, and with one
+in a second process, to which the trainer gives up a thread. How soon a snapshot is done depends on
+both, so its age is measured as well.
 """
 
 import time
@@ -34,7 +34,7 @@ _STEPS = {"tiny": 8, "reduced": 12, "full": 200}
 _EVERY = {"tiny": 2, "reduced": 4, "full": 50}
 _BATCH = {"tiny": 2, "reduced": 4, "full": 8}
 _NONE, _INLINE = "no refresh", "inline refresh"
-_PROCESS, _GREEDY = "process refresh", "process refresh, all threads for the trainer"
+_PROCESS = "process refresh"
 _ROUNDS = {"tiny": 1, "reduced": 1, "full": 3}
 _TOP = 8
 _QUERIES = 64
@@ -57,17 +57,15 @@ def measure(bench: Bench) -> None:
     """Train in each way, by turns."""
     world = open_world(bench, _EXTENTS[bench.size])
     steps, every = _STEPS[bench.size], _EVERY[bench.size]
-    # Threads of 0 are those that a user gets who sets none.
-    ways: dict[str, tuple[int, dict[str, Any]]] = {
-        _NONE: (0, {"every": steps}),
-        _INLINE: (0, {"every": every, "mode": "inline"}),
-        _PROCESS: (0, {"every": every, "mode": "process"}),
-        _GREEDY: (bench.threads, {"every": every, "mode": "process"}),
+    ways: dict[str, dict[str, Any]] = {
+        _NONE: {"every": steps},
+        _INLINE: {"every": every, "mode": "inline"},
+        _PROCESS: {"every": every, "mode": "process"},
     }
     seen = {name: Watched([], [], [], []) for name in ways}
     sides: dict[str, Repeat] = {
-        name: training_side(bench, world, threads, refresh, seen[name])
-        for name, (threads, refresh) in ways.items()
+        name: training_side(bench, world, refresh, seen[name])
+        for name, refresh in ways.items()
     }
     rounds = min(bench.repeats, _ROUNDS[bench.size])
     samples = by_turns(sides, rounds, warm_ups=0)  # the first step of each is its own
@@ -78,7 +76,7 @@ def measure(bench: Bench) -> None:
 def report_rows(bench: Bench, samples: Samples, seen: dict[str, Watched], what: str) -> None:
     """Rows: speed of each way beside none, and what the index was like."""
     add = bench.report.compare
-    for way in (_INLINE, _PROCESS, _GREEDY):
+    for way in (_INLINE, _PROCESS):
         add(f"{way}, {what}", {OURS: samples[way], _NONE: samples[_NONE]}, _NONE, unit="steps/s")
     left = max(1, bench.threads - 1) / bench.threads
     fair = [value * left for value in samples[_NONE]]
@@ -90,14 +88,13 @@ def report_rows(bench: Bench, samples: Samples, seen: dict[str, Watched], what: 
         if seen[way].stale_share:
             unit = f"share of the top {_TOP}"
             add(f"found as by a fresh index, {way}", {OURS: seen[way].stale_share}, None, unit=unit)
-    swaps = seen[_PROCESS].swaps + seen[_GREEDY].swaps
-    if swaps:
+    if swaps := seen[_PROCESS].swaps:
         samples = {OURS: [max(swaps)], "the bound": [_SWAP_MILLISECONDS]}
         add("longest swap", samples, "the bound", unit="ms", better="lower", tuned=True)
 
 
 def training_side(
-    bench: Bench, world: World, threads: int, refresh: dict[str, Any], seen: Watched
+    bench: Bench, world: World, refresh: dict[str, Any], seen: Watched
 ) -> Repeat:
     """A side that pre-trains from the start and reports steps a second, refreshes included."""
     settings = PretrainSettings.model_validate(
@@ -105,7 +102,6 @@ def training_side(
             "loop": {
                 "num_steps": _STEPS[bench.size],
                 "save_every": _EVERY[bench.size],
-                "num_threads": threads,
             },
             "objective": {"batch_size": _BATCH[bench.size], "num_candidates": _TOP},
             "refresh": refresh,

@@ -70,7 +70,8 @@ class World:
         """A file of title and text of every passage, one JSON line each, for the peers."""
         file = self.run.path / "passages.jsonl"
         if not file.is_file():
-            rows = (self.store.passage(row) for row in range(len(self.store)))
+            store = self.store
+            rows = (store.passage(row) for row in range(len(store)))
             write_lines(file, ({"title": row.title, "text": row.text} for row in rows))
         return file
 
