@@ -136,6 +136,24 @@ def test_a_deadline_ends_the_wait() -> None:
     assert worker.batches == [("a", [0]), ("a", [2])]
 
 
+def test_what_cannot_be_taken_back_is_waited_for_once_it_has_begun() -> None:
+    worker = Worker()
+    batcher = make(worker, batch_size=1, deadline=0.05, sees_through=True)
+
+    async def ask() -> None:
+        first = asyncio.ensure_future(batcher.submit("a", [0]))
+        await begun(worker)
+        with pytest.raises(DeadlineError):
+            await batcher.submit("a", [1])
+        await asyncio.sleep(0.05)
+        assert not first.done(), "its deadline is over, it is not"
+        worker.may_work.set()
+        assert await first == ["a0"]
+
+    asyncio.run(ask())
+    assert worker.batches == [("a", [0])], "what was given up is not done"
+
+
 def test_an_error_reaches_all_who_shared_it_and_nobody_else() -> None:
     worker = Worker()
     worker.may_work.set()

@@ -2,7 +2,7 @@
 
 One thread does the work and owns the model; the event loop only waits. A batch is what has come
 in when the thread is free, up to a size: nobody who is alone waits for company. What waits too
-long, or finds too many before it, is told so; what nobody waits for any more is not done.
+long, or finds too many before it, is told so; what nobody waits for any more is not begun.
 """
 
 import asyncio
@@ -42,11 +42,16 @@ class Batcher:
         batch_size: int,
         queue_size: int,
         deadline: float,
+        sees_through: bool = False,
         on_batch: Callable[[int], None] = lambda size: None,
         name: str = "worker",
     ) -> None:
-        """`deadline` is in seconds; `on_batch` gets the size of every batch that was begun."""
-        self._work, self._on_batch = work, on_batch
+        """`deadline` is in seconds; `on_batch` gets the size of every batch that was begun.
+
+        With `sees_through` the deadline is for waiting alone: what has begun cannot be taken back,
+        and is waited for to its end.
+        """
+        self._work, self._on_batch, self._sees_through = work, on_batch, sees_through
         self._batch_size, self._queue_size, self.deadline = batch_size, queue_size, deadline
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -72,13 +77,16 @@ class Batcher:
                 raise QueueFullError
             self._waiting.extend(jobs)
             self._changed.notify()
+        futures = [job.future for job in jobs]
         try:
-            async with asyncio.timeout(self.deadline):
-                return await asyncio.gather(*(job.future for job in jobs))
-        except TimeoutError:
-            raise DeadlineError from None
+            _, late = await asyncio.wait(futures, timeout=self.deadline)
+            if late and (self._forget(jobs) or not self._sees_through):
+                raise DeadlineError
+            return await asyncio.gather(*futures)
         finally:
             self._forget(jobs)
+            for future in futures:
+                future.cancel()
 
     def close(self, timeout: float = 0.0) -> bool:
         """Take nothing more; wait so many seconds for the thread to end, and say whether it did."""
@@ -88,12 +96,13 @@ class Batcher:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _forget(self, jobs: Sequence[_Job]) -> None:
-        """Free the places of jobs that nobody waits for; those that are done have none."""
+    def _forget(self, jobs: Sequence[_Job]) -> int:
+        """Free the places of jobs that nobody waits for, and say how many had not begun."""
         with self._changed:
-            for job in jobs:
-                with suppress(ValueError):
-                    self._waiting.remove(job)
+            forgotten = [job for job in jobs if job in self._waiting]
+            for job in forgotten:
+                self._waiting.remove(job)
+        return len(forgotten)
 
     def _run(self) -> None:
         while batch := self._next_batch():

@@ -63,7 +63,7 @@ def as_problem(error: Exception) -> ProblemError:
         case HTTPException():
             return ProblemError(error.status_code, _said(error), headers=error.headers)
         case QueueFullError():
-            return busy("more questions are waiting than the service takes: try again soon")
+            return busy("more is waiting than the service takes: try again soon")
         case DeadlineError():
             return ProblemError(504, "this was not done in time: try again, or ask for less")
         case SourceError():

@@ -33,7 +33,7 @@ class ServiceSettings(Settings):
     queue_size: int = Field(default=256, ge=1)
     """Questions that may wait; more are sent away with 503."""
     deadline_seconds: float = Field(default=30.0, gt=0)
-    """How long a request may take; then 504."""
+    """How long a request may take, an edit until it is begun; then 504."""
     max_body_bytes: int = Field(default=1_000_000, ge=1)
     """Largest body of a request with questions."""
     max_document_bytes: int = Field(default=16_000_000, ge=1)
@@ -97,7 +97,7 @@ class Service:
         )  # fmt: skip
         self._edits = Batcher(
             self._edit, name="edits", batch_size=1, queue_size=settings.queue_size,
-            deadline=settings.deadline_seconds,
+            deadline=settings.deadline_seconds, sees_through=True,
         )  # fmt: skip
         self._watch()
 
