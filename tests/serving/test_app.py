@@ -237,6 +237,20 @@ def test_metrics(corpus: MemoryCorpus, page: Path) -> None:
     assert float(values["realm_snapshot_age_seconds"]) > 1e9
 
 
+def test_methods_that_are_invented_do_not_add_up(corpus: MemoryCorpus, page: Path) -> None:
+    client = TestClient(
+        create_app(make_service(corpus), Access(), page=page), base_url="http://localhost"
+    )
+    for path in ("/healthz", "/v1/documents/x", "/nothing"):
+        for method in ("INVENTED", "PATCH"):
+            client.request(method, path)
+    shown = client.get("/metrics").text
+    for path in ("/healthz", "/v1/documents/{id:path}", "other"):
+        name = f'realm_request_seconds_count{{endpoint="{path}",method="other"}} 2.0'
+        assert name in shown.splitlines()
+    assert "INVENTED" not in shown
+
+
 def test_the_page_and_its_headers(client: TestClient) -> None:
     page = client.get("/")
     assert (page.status_code, page.text) == (200, "<title>small</title>")
