@@ -81,6 +81,7 @@ QUESTIONS: dict[str, tuple[Any, str]] = {
     "too many passages": ({"question": "a", "num_passages": 101}, "num_passages"),
     "improbable": ({"question": "a", "min_probability": 1.5}, "min_probability"),
     "unknown": ({"question": "a", "topk": 5}, "topk"),
+    "unknown, a word of ours": ({"query": "a"}, "query"),
 }
 
 

@@ -112,7 +112,7 @@ def _said(error: HTTPException) -> str:
 def _invalid(errors: Sequence[Any]) -> ProblemError:
     """The first of the errors; a body that is no JSON at all is another status."""
     first = errors[0]
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    place = [str(part) for part in first["loc"][1:]]  # behind body, query or path
     if first["type"] == "json_invalid":
         reason = (first.get("ctx") or {}).get("error", "")
         return ProblemError(400, f"the body is no JSON ({reason}): mend it")
