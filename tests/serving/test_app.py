@@ -90,6 +90,20 @@ def test_the_number_of_passages_that_are_read(client: TestClient) -> None:
     assert sum(c["retrieval_probability"] for c in more) == pytest.approx(1, abs=1e-5)
 
 
+def test_questions_with_many_passages_share_small_batches(corpus: MemoryCorpus) -> None:
+    service = make_service(corpus, batch_passages=20)
+    client = TestClient(create_app(service, Access()), base_url="http://localhost")
+    num_batches = []
+    for num_passages in (None, 6, 100):
+        before = corpus.num_views
+        body: dict[str, Any] = {"questions": [QUESTION] * 6}
+        if num_passages is not None:
+            body["num_passages"] = num_passages
+        assert len(post(client, "/v1/answer", body)["results"]) == 6
+        num_batches.append(corpus.num_views - before)
+    assert num_batches == [1, 2, 6]
+
+
 def test_abstaining(client: TestClient) -> None:
     probability = post(client, "/v1/answer", {"question": QUESTION})["answers"][0]["probability"]
     for threshold, abstained in ((probability * 0.99, False), (probability * 1.01, True)):

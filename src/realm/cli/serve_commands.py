@@ -78,8 +78,8 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
 
     --set changes settings of the run for this process, and with
     service.NAME=VALUE limits of the service: batch_size (questions answered
-    together), queue_size (questions that may wait), deadline_seconds,
-    max_body_bytes, max_document_bytes.
+    together), batch_passages (passages read together), queue_size (questions
+    that may wait), deadline_seconds, max_body_bytes, max_document_bytes.
     """
     _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
     from realm.serving.process import bind

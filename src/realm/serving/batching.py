@@ -33,23 +33,23 @@ class _Job:
 
 
 class Batcher:
-    """A queue and the one thread that works on it, a batch of one group at a time."""
+    """A queue and the one thread that works on it, a batch of one group at a time, in turn."""
 
     def __init__(
         self,
         work: Work,
         *,
-        batch_size: int,
+        batch_size: Callable[[Hashable], int],
         queue_size: int,
         deadline: float,
         sees_through: bool = False,
         on_batch: Callable[[int], None] = lambda size: None,
         name: str = "worker",
     ) -> None:
-        """`deadline` is in seconds; `on_batch` gets the size of every batch that was begun.
+        """`batch_size` says how many of a group are done together, `on_batch` gets how many were.
 
-        With `sees_through` the deadline is for waiting alone: what has begun cannot be taken back,
-        and is waited for to its end.
+        `deadline` is in seconds. With `sees_through` it is for waiting alone: what has begun cannot
+        be taken back, and is waited for to its end.
         """
         self._work, self._on_batch, self._sees_through = work, on_batch, sees_through
         self._batch_size, self._queue_size, self.deadline = batch_size, queue_size, deadline
@@ -115,16 +115,21 @@ class Batcher:
             _deliver(batch, outcomes)
 
     def _next_batch(self) -> list[_Job]:
-        """The first jobs that wait and belong together; empty when closed."""
+        """The first jobs that wait and belong together; empty when closed.
+
+        Those for which there is no room go behind the other groups: much of one kind does not keep
+        the little of another waiting.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
             if not self._waiting:
                 return []
             group = self._waiting[0].group
-            batch = [job for job in self._waiting if job.group == group][: self._batch_size]
-            taken = set(map(id, batch))
-            self._waiting = deque(job for job in self._waiting if id(job) not in taken)
-            return batch
+            same = [job for job in self._waiting if job.group == group]
+            others = [job for job in self._waiting if job.group != group]
+            size = self._batch_size(group)
+            self._waiting = deque(others + same[size:])
+            return same[:size]
 
 
 def _deliver(batch: Sequence[_Job], outcomes: Sequence[Any]) -> None:
