@@ -113,6 +113,8 @@ def test_a_full_queue_takes_nothing_more() -> None:
         assert len(batcher) == 1, "of two that do not fit none is taken"
         worker.may_work.set()
         assert [await first, await waiting] == [["a0"], ["a1"]]
+        many = await batcher.submit("a", [2, 3, 4])
+        assert many == ["a2", "a3", "a4"], "to try again helps: an empty queue takes them"
 
     asyncio.run(ask())
 

@@ -67,13 +67,14 @@ class Batcher:
         """The results of these items, in their order.
 
         Raises:
-            QueueFullError: there is no room for all of them; none was taken.
+            QueueFullError: others wait, and there is no room for all of these; none was taken.
             DeadlineError: time is up; those that were not begun will not be.
         """
         loop = asyncio.get_running_loop()
         jobs = [_Job(group, item, loop.create_future()) for item in items]
         with self._changed:
-            if self._is_closed or len(self._waiting) + len(jobs) > self._queue_size:
+            num_waiting = len(self._waiting)
+            if self._is_closed or (num_waiting and num_waiting + len(jobs) > self._queue_size):
                 raise QueueFullError
             self._waiting.extend(jobs)
             self._changed.notify()

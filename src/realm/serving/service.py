@@ -33,7 +33,7 @@ class ServiceSettings(Settings):
     batch_passages: int = Field(default=160, ge=1)
     """Passages that are read together: fewer questions where each asks for many, but always one."""
     queue_size: int = Field(default=256, ge=1)
-    """Questions that may wait; more are sent away with 503."""
+    """Questions that may wait; more are sent away with 503, unless none waits before them."""
     deadline_seconds: float = Field(default=30.0, gt=0)
     """How long a request may take, an edit until it is begun; then 504."""
     max_body_bytes: int = Field(default=1_000_000, ge=1)
