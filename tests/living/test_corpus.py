@@ -436,6 +436,26 @@ def test_many_documents_are_merged_in_the_background(
     assert [path.name for path in (tmp_path / "living").glob("segment-*")] == ["segment-4"]
 
 
+def test_the_end_waits_for_a_merge_no_longer_than_it_is_told(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    is_writing, may_go_on = Event(), Event()
+
+    def write_when_told(*arguments: Any) -> PassageStore:
+        is_writing.set()
+        assert may_go_on.wait(timeout=60)
+        return write_segment(*arguments)
+
+    monkeypatch.setattr(corpus_module, "write_segment", write_when_told)
+    monkeypatch.setattr(corpus_module, "_FEWEST_TO_MERGE", 1)
+    corpus.put([ZEBRA])
+    assert is_writing.wait(timeout=60)
+    corpus.close(timeout=0.01)
+    may_go_on.set()
+    corpus.close()  # waits
+    assert len(list((tmp_path / "living").glob("segment-*"))) == 1
+
+
 def test_putting_and_removing_nothing_is_no_edit(corpus: LivingCorpus) -> None:
     assert (corpus.put([]), corpus.remove([])) == ([], [])
     assert corpus.version.endswith(":0")

@@ -331,6 +331,26 @@ def test_an_edit_leaves_no_thread_that_computed(
 
 
 def test_work_in_passing_gives_what_it_gave() -> None:
-    assert in_passing(lambda: 7) == 7
+    threads: list[threading.Thread] = []
+
+    def work() -> int:
+        threads.append(threading.current_thread())
+        return 7
+
+    assert in_passing(work) == 7
+    assert threads[0].daemon, "a process that ends does not wait for it"
+    assert not threads[0].is_alive()
     with pytest.raises(ZeroDivisionError):
         in_passing(lambda: 1 / 0)
+
+
+def test_the_end_is_told_how_long_it_may_take(
+    corpus: MemoryCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A merge of the corpus may go on for longer."""
+    given: list[float | None] = []
+    monkeypatch.setattr(corpus, "close", lambda timeout=None: given.append(timeout))
+    make_service(corpus).close(timeout=3.0)
+    (seconds,) = given
+    assert seconds is not None
+    assert 0 < seconds <= 3.0

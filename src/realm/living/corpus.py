@@ -214,10 +214,16 @@ class LivingCorpus:
                 return
             self._merge()
 
-    def close(self) -> None:
-        """Wait for a merge that is under way and let go of the files; views can still be read."""
+    def close(self, timeout: float | None = None) -> None:
+        """Wait for a merge that is under way and let go of the files; views can still be read.
+
+        A merge that takes longer than so many seconds is left alone, and ends with the process at
+        the latest: no edit needs it.
+        """
         if self._merger is not None:
-            self._merger.join()
+            self._merger.join(timeout)
+            if self._merger.is_alive():
+                return
         with self._lock:
             self._journal.close()
 

@@ -57,7 +57,10 @@ def run_server(
     drain_seconds: float,
     on_ready: Callable[[], None],
 ) -> None:
-    """Serve until told to stop (SIGTERM, SIGINT); then finish what runs, for so many seconds."""
+    """Serve until told to stop (SIGTERM, SIGINT); then finish what runs, for so many seconds.
+
+    What still runs after that, and after a few seconds in which threads may end, is abandoned.
+    """
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="off",
         timeout_graceful_shutdown=_SECONDS_TO_CLOSE, ws="none", loop="asyncio", http="h11",

@@ -152,10 +152,15 @@ class Service:
         return max(0.0, time.time() - self.served.snapshot_made)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Begin no more work, and let go of the corpus."""
+        """Begin no more work, and let go of the corpus: all within so many seconds."""
+        until = time.monotonic() + timeout
+
+        def left() -> float:
+            return max(0.0, until - time.monotonic())
+
         # A corpus that a thread still works with is left: what was acknowledged is on disk.
-        if all([self._questions.close(timeout), self._edits.close(timeout)]):
-            self.corpus.close()
+        if all([self._questions.close(left()), self._edits.close(left())]):
+            self.corpus.close(left())
 
     def _require(self, use: str) -> None:
         if use in self.served.missing:
