@@ -300,6 +300,43 @@ def test_two_openers_see_each_others_edits(
     other.close()
 
 
+@pytest.mark.parametrize("step", ["newest", "Embedded.view"])
+def test_what_could_not_be_taken_in_is_taken_in_later(
+    corpus: LivingCorpus, answerer: Answerer, base: PassageStore, tmp_path: Path, step: str
+) -> None:
+    """Of another process's edits, which do not come again."""
+    other = LivingCorpus(tmp_path / "living", base, lambda: answerer)
+    corpus.view()
+    other.put([ZEBRA])
+    version = other.version
+    other.close()
+
+    def fail(*_: Any) -> None:
+        raise OSError("for a moment")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"realm.living.corpus.{step}", fail)
+        with pytest.raises(OSError, match="for a moment"):
+            corpus.view()
+    assert corpus.view().version == version
+    assert corpus.document("zoo/zebra") == ZEBRA
+
+
+def test_an_edit_whose_view_failed_is_in_the_next_one(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.view()
+
+    def fail(*_: Any) -> None:
+        raise OSError("for a moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("realm.living.corpus.Embedded.view", fail)
+        with pytest.raises(OSError, match="for a moment"):
+            corpus.remove(["article-1"])
+    assert corpus.view().version.endswith(":1")
+
+
 def test_a_new_embedder_embeds_what_was_added_anew(
     corpus: LivingCorpus, rebuild: Rebuild, base: PassageStore, tmp_path: Path,
     small_model: Model,

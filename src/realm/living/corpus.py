@@ -75,6 +75,8 @@ class LivingCorpus:
         self._lock, self._loading = RLock(), RLock()
         self._embedded: Embedded | None = None
         self._view: View | None = None
+        self._viewed: State | None = None
+        self._taken_in = -1
         self._merger: Thread | None = None
         self._listing = Listing(base)
         self._journal = Journal(folder / _DATABASE, base.fingerprint, len(base))
@@ -192,7 +194,7 @@ class LivingCorpus:
         if self._lock.acquire(blocking=self._view is None):
             try:
                 self._take_in()
-                if self._view is None:
+                if self._viewed is not self._state:
                     self._adopt(self._state, is_shown=True)
             finally:
                 self._lock.release()
@@ -277,17 +279,19 @@ class LivingCorpus:
 
     def _take_in(self) -> None:
         """Learn what other processes edited."""
-        if not self._journal.has_changed():
+        version = self._journal.version
+        if version == self._taken_in:
             return
         with self._journal.one_moment():
             state = newest(self._state, self._journal, self._folder)
         self._adopt(state)
+        self._taken_in = version  # not before: what failed is tried again
 
     def _adopt(self, state: State, *, is_shown: bool = False) -> None:
         """Take over a state and make its view now, so that `view` need not wait for it."""
         self._state = state
         if is_shown or self._view is not None:
-            self._view = self._model().view(state, self._journal)
+            self._view, self._viewed = self._model().view(state, self._journal), state
 
     def _model(self) -> Embedded:
         with self._loading:
