@@ -24,7 +24,7 @@ from realm.living.corpus import LivingCorpus
 from realm.living.view import View
 from realm.serving.agent_tools import agent_tools
 from realm.serving.app import create_app
-from realm.serving.gate import Access
+from realm.serving.gate import LOOPBACK, Access
 from realm.serving.opening import describe, open_corpus
 from realm.serving.ports import Corpus
 from realm.serving.results import versions_of
@@ -274,6 +274,50 @@ def _no_such_host(lookup: Callable[..., Any]) -> Callable[..., Any]:
         return lookup(host, *arguments, **options)
 
     return find
+
+
+# -- access -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "with_tokens", "expected"),
+    [
+        ("127.0.0.1", [], False, (True, LOOPBACK)),
+        ("127.0.0.1", [], True, (True, ())),
+        ("0.0.0.0", [], False, (False, ())),
+        ("0.0.0.0", ["--allow-edits"], False, (True, ())),
+        ("0.0.0.0", [], True, (True, ())),
+    ],
+)
+def test_who_may_edit_and_by_which_name(
+    run: Run,
+    host: str,
+    options: list[str],
+    with_tokens: bool,
+    expected: tuple[bool, tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A proxy on this machine that asks for tokens is called by a name of its own."""
+    started: list[tuple[bool, tuple[str, ...]]] = []
+
+    def remember(service: Service, access: Access) -> None:
+        started.append((service.settings.can_edit, access.hosts))
+
+    monkeypatch.setattr("realm.serving.app.create_app", remember)
+    monkeypatch.setattr("realm.serving.process.bind", lambda host, port: socket.socket())
+    monkeypatch.setattr("realm.serving.process.run_server", lambda *_, **__: None)
+    monkeypatch.setattr("realm.serving.process.log_to_standard_error", lambda: None)
+    monkeypatch.setattr("realm.memory.keep_freed_memory", lambda: True)
+    if with_tokens:
+        file = tmp_path / "tokens"
+        file.write_text(f"edit {LONG}\n", encoding="utf-8")
+        options = [*options, "--token-file", str(file)]
+    result = realm("serve", "--run", run.path, "--port", "0", "--host", host, *options)
+    assert result.exit_code == 0, result.output
+    assert started == [expected]
+    is_said = "everyone who can reach 0.0.0.0 may read" in result.stderr
+    assert is_said == (host != "127.0.0.1" and not with_tokens)
 
 
 @pytest.mark.parametrize(("command", "module"), [("serve", "fastapi"), ("mcp", "mcp")])

@@ -43,7 +43,8 @@ class Access:
     """Who is let in: those with a token, or, without tokens, everyone who can connect.
 
     `hosts` are the names by which the service may be called; empty allows all. On the loopback
-    only its own names do: a page elsewhere that has its name resolved to this machine is refused.
+    without tokens only its own names do: a page elsewhere that has its name resolved to this
+    machine is refused.
     """
 
     tokens: Tokens | None = None
