@@ -157,7 +157,16 @@ def write_atomically(path: Path, text: str) -> None:
         staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)  # a full disk, or a folder where the file should be
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make sure that what was made or renamed in a directory is found there after a crash."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def let_others_read(folder: Path) -> None:
@@ -215,7 +224,7 @@ def _appear(staging: Path, path: Path) -> None:
         if any(getattr(ours, n) != getattr(theirs, n) for n in ("kind", "settings", "inputs")):
             message = f"{path} was made meanwhile from something else: let one process write there"
             raise ArtifactError(message) from error
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def _hidden(path: Path, purpose: str) -> Path:
@@ -254,11 +263,3 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,5 +1,6 @@
 """Edits are found at once, exactly as if the corpus had been built anew."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -471,6 +472,30 @@ def test_many_documents_are_merged_in_the_background(
     corpus.put(documents[2:])
     corpus.close()  # waits for the merge
     assert [path.name for path in (tmp_path / "living").glob("segment-*")] == ["segment-4"]
+
+
+def test_a_segment_is_on_disk_before_the_database_lets_go_of_its_texts(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The folder that its name stands in as well."""
+    steps: list[str] = []
+    sync, settle = os.fsync, Journal.settle
+
+    def note(descriptor: int) -> None:
+        steps.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    def note_too(*arguments: Any) -> None:
+        steps.append("settle")
+        settle(*arguments)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Journal, "settle", note_too)
+    corpus.put([ZEBRA])
+    corpus.merge()
+    living = (tmp_path / "living").resolve()
+    before = steps[: steps.index("settle")]
+    assert {str(living), str(living / "segment-1")} <= set(before)
 
 
 def test_the_end_waits_for_a_merge_no_longer_than_it_is_told(

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from realm.artifact import sync_directory
 from realm.errors import ArtifactError, ResourceError
 
 FORMAT_VERSION = 1
@@ -89,6 +90,7 @@ class Journal:
         self.file = file
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            sync_directory(file.parent.parent)
         except OSError as error:
             raise ResourceError(f"cannot write at {file.parent} ({error}): mend this") from error
         with self._plainly():
