@@ -474,6 +474,27 @@ def test_many_documents_are_merged_in_the_background(
     assert [path.name for path in (tmp_path / "living").glob("segment-*")] == ["segment-4"]
 
 
+def test_a_merge_that_failed_is_written_down_and_tried_again(
+    corpus: LivingCorpus,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no room for a segment")
+
+    monkeypatch.setattr(corpus_module, "_FEWEST_TO_MERGE", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus_module, "write_segment", fail)
+        corpus.put([ZEBRA])
+        assert corpus._merger is not None
+        corpus._merger.join()
+    assert "no room for a segment" in caplog.text
+    corpus.put([Document("later", "", "A zebra came later.")])
+    corpus.close()
+    assert [path.name for path in (tmp_path / "living").glob("segment-*")] == ["segment-2"]
+
+
 def test_a_segment_is_on_disk_before_the_database_lets_go_of_its_texts(
     corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

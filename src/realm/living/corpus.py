@@ -9,8 +9,9 @@ would; equal scores are ordered by passage id, and added passages have the highe
 """
 
 import fcntl
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock, Thread
@@ -20,7 +21,7 @@ from torch import Tensor
 from realm.corpus.documents import Document
 from realm.corpus.passages import DocumentCut
 from realm.corpus.store import PassageStore
-from realm.errors import RealmError, SourceError
+from realm.errors import SourceError
 from realm.living.documents import MemoryStore, checked, cut, to_bytes
 from realm.living.embedded import Embedded
 from realm.living.journal import Entry, Journal
@@ -40,6 +41,7 @@ from realm.stages import Run
 
 FOLDER = "living"
 _DATABASE = "edits.sqlite"
+_LOG = logging.getLogger("realm.living")
 _LOCK = "merge.lock"
 _FEWEST_TO_MERGE = 1_000  # recent documents
 _SHARE_TO_MERGE = 8  # so many times more are in the segment: merging stays a small part of editing
@@ -335,6 +337,7 @@ class LivingCorpus:
             self._merger.start()
 
     def _merge_if_possible(self) -> None:
-        # All edits are safe without it, and the next edit tries again.
-        with suppress(RealmError, OSError):
+        try:
             self.merge()
+        except Exception:
+            _LOG.exception("a merge failed; all edits are safe, and the next one tries again")

@@ -75,10 +75,10 @@ def log_to_standard_error() -> None:
     """One line of JSON for each thing that is worth a line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
-    for name, level in (("realm.serving", logging.INFO), ("uvicorn.error", logging.WARNING)):
+    for name in ("realm.serving", "realm.living", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+        logger.setLevel(logging.INFO if name == "realm.serving" else logging.WARNING)
 
 
 class _DrainingServer(uvicorn.Server):
