@@ -15,6 +15,7 @@ from realm.corpus.documents import Document
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, ResourceError, SourceError
 from realm.index.snapshot import write_snapshot
+from realm.living import background
 from realm.living import corpus as corpus_module
 from realm.living.corpus import LivingCorpus
 from realm.living.journal import Journal
@@ -464,7 +465,7 @@ def test_a_merge_holds_up_neither_questions_nor_edits(
 def test_many_documents_are_merged_in_the_background(
     corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(corpus_module, "_FEWEST_TO_MERGE", 3)
+    monkeypatch.setattr(background, "_FEWEST", 3)
     documents = [Document(f"d-{n}", "", f"This is number {n}.") for n in range(4)]
     for document in documents[:2]:
         corpus.put([document])
@@ -483,12 +484,11 @@ def test_a_merge_that_failed_is_written_down_and_tried_again(
     def fail(*_: Any) -> None:
         raise OSError("no room for a segment")
 
-    monkeypatch.setattr(corpus_module, "_FEWEST_TO_MERGE", 1)
+    monkeypatch.setattr(background, "_FEWEST", 1)
     with monkeypatch.context() as patch:
         patch.setattr(corpus_module, "write_segment", fail)
         corpus.put([ZEBRA])
-        assert corpus._merger is not None
-        corpus._merger.join()
+        assert corpus._merger.wait()
     assert "no room for a segment" in caplog.text
     corpus.put([Document("later", "", "A zebra came later.")])
     corpus.close()
@@ -530,7 +530,7 @@ def test_the_end_waits_for_a_merge_no_longer_than_it_is_told(
         return write_segment(*arguments)
 
     monkeypatch.setattr(corpus_module, "write_segment", write_when_told)
-    monkeypatch.setattr(corpus_module, "_FEWEST_TO_MERGE", 1)
+    monkeypatch.setattr(background, "_FEWEST", 1)
     corpus.put([ZEBRA])
     assert is_writing.wait(timeout=60)
     corpus.close(timeout=0.01)

@@ -9,12 +9,11 @@ would; equal scores are ordered by passage id, and added passages have the highe
 """
 
 import fcntl
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock, Thread
+from threading import RLock
 
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from realm.corpus.documents import Document
 from realm.corpus.passages import DocumentCut
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
+from realm.living.background import BackgroundMerger
 from realm.living.documents import MemoryStore, checked, cut, to_bytes
 from realm.living.embedded import Embedded
 from realm.living.journal import Entry, Journal
@@ -41,10 +41,7 @@ from realm.stages import Run
 
 FOLDER = "living"
 _DATABASE = "edits.sqlite"
-_LOG = logging.getLogger("realm.living")
 _LOCK = "merge.lock"
-_FEWEST_TO_MERGE = 1_000  # recent documents
-_SHARE_TO_MERGE = 8  # so many times more are in the segment: merging stays a small part of editing
 
 Changes = list["_Change"]
 
@@ -79,7 +76,7 @@ class LivingCorpus:
         self._view: View | None = None
         self._viewed: State | None = None
         self._taken_in = -1
-        self._merger: Thread | None = None
+        self._merger = BackgroundMerger(self.merge)
         self._listing = Listing(base)
         self._journal = Journal(folder / _DATABASE, base.fingerprint, len(base))
         with self._journal.one_moment():
@@ -140,7 +137,7 @@ class LivingCorpus:
         with self._editing(changes):
             for document, own, rows in zip(documents, cuts, vectors, strict=True):
                 changes.append(self._put(document, own, rows, known))
-        self._merge_in_time()
+        self._merger.merge_in_time(self._state)
         return [change.edit for change in changes]
 
     def remove(self, ids: Sequence[str]) -> list[Edit]:
@@ -224,12 +221,9 @@ class LivingCorpus:
         A merge that takes longer than so many seconds is left alone, and ends with the process at
         the latest: no edit needs it.
         """
-        if self._merger is not None:
-            self._merger.join(timeout)
-            if self._merger.is_alive():
-                return
-        with self._lock:
-            self._journal.close()
+        if self._merger.wait(timeout):
+            with self._lock:
+                self._journal.close()
 
     # -- edits ----------------------------------------------------------------------------
 
@@ -326,18 +320,3 @@ class LivingCorpus:
             self._adopt(merged)
         # Another process may be about to open the one before.
         remove_segments_except(self._folder, {name, state.segment_name})
-
-    def _merge_in_time(self) -> None:
-        """Merge in the background when there are many recent documents."""
-        state = self._state
-        num_merged = state.segment.num_documents if state.segment else 0
-        is_time = len(state.recent) >= max(_FEWEST_TO_MERGE, num_merged // _SHARE_TO_MERGE)
-        if is_time and (self._merger is None or not self._merger.is_alive()):
-            self._merger = Thread(target=self._merge_if_possible, daemon=True)
-            self._merger.start()
-
-    def _merge_if_possible(self) -> None:
-        try:
-            self.merge()
-        except Exception:
-            _LOG.exception("a merge failed; all edits are safe, and the next one tries again")
