@@ -11,6 +11,7 @@ import pytest
 from memory_corpus import VERSIONS, MemoryCorpus, make_corpus, make_service
 from starlette.testclient import TestClient
 
+from realm.corpus.documents import Document
 from realm.serving.app import create_app
 from realm.serving.gate import Access
 from realm.serving.results import Asked, Manner, answer_results
@@ -198,6 +199,22 @@ def test_listing_page_by_page(client: TestClient, corpus: MemoryCorpus) -> None:
     titles = [document["title"] for document in found["documents"]]
     assert titles == ["Ida Renquist", "Lomvar Bridge", "Queen Maritha", "Sorna"]
     assert found["next"] is None
+
+
+def test_any_id_that_a_list_gives_leads_to_the_next_page(
+    client: TestClient, corpus: MemoryCorpus
+) -> None:
+    """Other ways to put documents allow more."""
+    names = ["a/../b", "a/./c", "article\x01", "b" * 5_000]
+    corpus.put([Document(name, "", "Port Keld.") for name in names])
+    seen, after = [], ""
+    while after is not None:
+        page = client.get("/v1/documents", params={"after": after, "limit": 1}).json()
+        seen += [document["id"] for document in page["documents"]]
+        after = page["next"]
+    corpus.remove(names)
+    assert set(names) < set(seen)
+    assert len(seen) == 12 + len(names)
 
 
 # -- what is served -----------------------------------------------------------------------

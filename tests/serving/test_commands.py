@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
 from realm.cli.main import app as command_line
+from realm.corpus.documents import Document
 from realm.errors import SettingError
 from realm.living.corpus import LivingCorpus
 from realm.living.view import View
@@ -97,6 +98,23 @@ def test_agents_get_the_same(run: Run, corpus: Corpus) -> None:
     assert unknown.is_error
     assert "no document 'nobody'" in unknown.content[0].text
     assert blank.is_error
+
+
+def test_an_agent_reads_whatever_it_finds(
+    tmp_path: Path, corpus_source: Path, trunk_folder: Path
+) -> None:
+    """Ids that no address can have are ids all the same."""
+    run = make_run(tmp_path / "run", corpus_source, trunk_folder, names=("pretrain", "finetune"))
+    corpus = open_corpus(run)
+    corpus.put([Document("../notes", "", PORT["text"])])
+    server = agent_tools("small", corpus, versions_of(run))
+
+    async def call() -> Any:
+        async with Client(server) as client:
+            return await client.call_tool("read_document", {"document_id": "../notes"})
+
+    assert asyncio.run(call()).structured_content["text"] == PORT["text"]
+    corpus.close()
 
 
 def test_an_agents_program_starts_the_command(run: Run) -> None:
