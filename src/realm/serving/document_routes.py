@@ -16,7 +16,10 @@ from realm.serving.waiting import unless_gone
 
 IdOfPath = Annotated[
     DocumentId,
-    Path(description="The document's id; may hold any character, slashes as well."),
+    Path(
+        description="The document's id; may hold any character, slashes as well.",
+        examples=["ports/keld"],
+    ),
 ]
 _READING = problems(401, 408, 413, 421, 422)
 _EDITING = problems(400, 401, 403, 408, 413, 415, 421, 422, 503, 504)
