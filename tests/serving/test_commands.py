@@ -70,6 +70,19 @@ def test_the_command_line_prints_what_http_answers(run: Run, corpus: Corpus) -> 
     assert json.loads(printed.stdout) == response.json()
     assert list(json.loads(printed.stdout)) == list(response.json())
     assert len(response.json()["answers"]) == 5
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("```json\n")[1].split("```")[0]
+    assert names_in(json.loads(shown)) == names_in(response.json())
+
+
+def names_in(value: Any) -> Any:
+    """The names in it, in their order; of a list only those in its first element."""
+    match value:
+        case dict():
+            return [(name, names_in(inner)) for name, inner in value.items()]
+        case [first, *_]:
+            return [names_in(first)]
+    return None
 
 
 def test_agents_get_the_same(run: Run, corpus: Corpus) -> None:

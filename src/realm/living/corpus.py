@@ -5,7 +5,8 @@
 
 An edit costs the embedding of its passages and a transaction, whatever the corpus holds. Questions
 see views, which do not change. A search returns what an index built anew over the same documents
-would; equal scores are ordered by passage id, and added passages have the higher ones.
+would; equal scores are ordered by passage id, and added passages have the higher ones. BM25 alone
+keeps the word statistics of the base (words.py).
 """
 
 import fcntl
