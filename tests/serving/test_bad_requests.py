@@ -156,6 +156,21 @@ def test_a_body_without_end_is_not_read_to_the_end(corpus: MemoryCorpus) -> None
     assert num_sent < 10
 
 
+def test_a_body_that_comes_too_slowly(corpus: MemoryCorpus) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"question": '
+        await asyncio.sleep(60)
+
+    async def ask_slowly() -> httpx.Response:
+        _, client = await asking(corpus, deadline_seconds=0.05)
+        headers = {"Content-Type": "application/json"}
+        return await client.post("/v1/answer", content=pieces(), headers=headers)
+
+    response = asyncio.run(ask_slowly())
+    check(response, 408)
+    assert response.headers["Connection"] == "close"
+
+
 DOCUMENTS: dict[str, tuple[Any, str]] = {
     "no text": ({"title": "a"}, "text"),
     "empty text": ({"text": ""}, "text"),
