@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,7 +27,11 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact is, what it was made from and what it holds."""
+    """What an artifact is, what it was made from, what it holds and when it was made.
+
+    `made` is in seconds since the epoch. It tells nothing of what an artifact is: equal ones are
+    equal at any time.
+    """
 
     kind: str
     settings: dict[str, Any]
@@ -34,6 +39,7 @@ class Manifest:
     counts: dict[str, int | float]
     files: dict[str, dict[str, Any]]
     fingerprint: str
+    made: float = field(compare=False)
 
 
 @dataclass
@@ -112,7 +118,9 @@ def read_manifest(path: Path) -> Manifest:
                 f"{path} has format version {version}, this program reads {FORMAT_VERSION}: "
                 "delete it and run its stage again"
             )
-        manifest = Manifest(**facts)
+        # Before they were dated, the file itself told.
+        made = float(facts.pop("made", file.stat().st_mtime))
+        manifest = Manifest(**facts, made=made)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{file} is damaged: delete {path} and run its stage again") from error
     if manifest.fingerprint != _fingerprint(facts):
@@ -157,7 +165,16 @@ def write_atomically(path: Path, text: str) -> None:
         staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)  # a full disk, or a folder where the file should be
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make sure that what was made or renamed in a directory is found there after a crash."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def let_others_read(folder: Path) -> None:
@@ -192,7 +209,8 @@ def _write_manifest(
         "files": files,
     }
     facts["fingerprint"] = _fingerprint(facts)
-    text = json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=1, ensure_ascii=False)
+    about = {"format_version": FORMAT_VERSION, "made": round(time.time(), 3)}
+    text = json.dumps({**about, **facts}, indent=1, ensure_ascii=False)
     write_atomically(staging.path / MANIFEST, text + "\n")
 
 
@@ -215,7 +233,7 @@ def _appear(staging: Path, path: Path) -> None:
         if any(getattr(ours, n) != getattr(theirs, n) for n in ("kind", "settings", "inputs")):
             message = f"{path} was made meanwhile from something else: let one process write there"
             raise ArtifactError(message) from error
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def _hidden(path: Path, purpose: str) -> Path:
@@ -254,11 +272,3 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -232,13 +232,14 @@ def candidates(
             "title": passage.title, "text": passage.text, "start": passage.start,
             "end": passage.start + len(passage.text), "retrieval_probability": belief,
             "reading_probability": 0.6 * score if has else 0.0,
+            "contribution": belief * 0.6 * score if has else 0.0,
             "answer_start": start if has else None,
             "answer_end": start + len(text) if has else None,
         })  # fmt: skip
     null = {
         "passage_id": None, "document_id": None, "title": "", "text": "",
         "start": None, "end": None, "retrieval_probability": beliefs[-1],
-        "reading_probability": 0.0, "answer_start": None, "answer_end": None,
+        "reading_probability": 0.0, "contribution": 0.0, "answer_start": None, "answer_end": None,
     }  # fmt: skip
     return [*found, null]
 

@@ -1,5 +1,6 @@
 """Edits are found at once, exactly as if the corpus had been built anew."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from realm.corpus.documents import Document
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, ResourceError, SourceError
 from realm.index.snapshot import write_snapshot
+from realm.living import background
 from realm.living import corpus as corpus_module
 from realm.living.corpus import LivingCorpus
 from realm.living.journal import Journal
@@ -300,6 +302,43 @@ def test_two_openers_see_each_others_edits(
     other.close()
 
 
+@pytest.mark.parametrize("step", ["newest", "Embedded.view"])
+def test_what_could_not_be_taken_in_is_taken_in_later(
+    corpus: LivingCorpus, answerer: Answerer, base: PassageStore, tmp_path: Path, step: str
+) -> None:
+    """Of another process's edits, which do not come again."""
+    other = LivingCorpus(tmp_path / "living", base, lambda: answerer)
+    corpus.view()
+    other.put([ZEBRA])
+    version = other.version
+    other.close()
+
+    def fail(*_: Any) -> None:
+        raise OSError("for a moment")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"realm.living.corpus.{step}", fail)
+        with pytest.raises(OSError, match="for a moment"):
+            corpus.view()
+    assert corpus.view().version == version
+    assert corpus.document("zoo/zebra") == ZEBRA
+
+
+def test_an_edit_whose_view_failed_is_in_the_next_one(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.view()
+
+    def fail(*_: Any) -> None:
+        raise OSError("for a moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("realm.living.corpus.Embedded.view", fail)
+        with pytest.raises(OSError, match="for a moment"):
+            corpus.remove(["article-1"])
+    assert corpus.view().version.endswith(":1")
+
+
 def test_a_new_embedder_embeds_what_was_added_anew(
     corpus: LivingCorpus, rebuild: Rebuild, base: PassageStore, tmp_path: Path,
     small_model: Model,
@@ -426,7 +465,7 @@ def test_a_merge_holds_up_neither_questions_nor_edits(
 def test_many_documents_are_merged_in_the_background(
     corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(corpus_module, "_FEWEST_TO_MERGE", 3)
+    monkeypatch.setattr(background, "_FEWEST", 3)
     documents = [Document(f"d-{n}", "", f"This is number {n}.") for n in range(4)]
     for document in documents[:2]:
         corpus.put([document])
@@ -434,6 +473,70 @@ def test_many_documents_are_merged_in_the_background(
     corpus.put(documents[2:])
     corpus.close()  # waits for the merge
     assert [path.name for path in (tmp_path / "living").glob("segment-*")] == ["segment-4"]
+
+
+def test_a_merge_that_failed_is_written_down_and_tried_again(
+    corpus: LivingCorpus,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no room for a segment")
+
+    monkeypatch.setattr(background, "_FEWEST", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus_module, "write_segment", fail)
+        corpus.put([ZEBRA])
+        assert corpus._merger.wait()
+    assert "no room for a segment" in caplog.text
+    corpus.put([Document("later", "", "A zebra came later.")])
+    corpus.close()
+    assert [path.name for path in (tmp_path / "living").glob("segment-*")] == ["segment-2"]
+
+
+def test_a_segment_is_on_disk_before_the_database_lets_go_of_its_texts(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The folder that its name stands in as well."""
+    steps: list[str] = []
+    sync, settle = os.fsync, Journal.settle
+
+    def note(descriptor: int) -> None:
+        steps.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    def note_too(*arguments: Any) -> None:
+        steps.append("settle")
+        settle(*arguments)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Journal, "settle", note_too)
+    corpus.put([ZEBRA])
+    corpus.merge()
+    living = (tmp_path / "living").resolve()
+    before = steps[: steps.index("settle")]
+    assert {str(living), str(living / "segment-1")} <= set(before)
+
+
+def test_the_end_waits_for_a_merge_no_longer_than_it_is_told(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    is_writing, may_go_on = Event(), Event()
+
+    def write_when_told(*arguments: Any) -> PassageStore:
+        is_writing.set()
+        assert may_go_on.wait(timeout=60)
+        return write_segment(*arguments)
+
+    monkeypatch.setattr(corpus_module, "write_segment", write_when_told)
+    monkeypatch.setattr(background, "_FEWEST", 1)
+    corpus.put([ZEBRA])
+    assert is_writing.wait(timeout=60)
+    corpus.close(timeout=0.01)
+    may_go_on.set()
+    corpus.close()  # waits
+    assert len(list((tmp_path / "living").glob("segment-*"))) == 1
 
 
 def test_putting_and_removing_nothing_is_no_edit(corpus: LivingCorpus) -> None:

@@ -8,7 +8,9 @@ import pytest
 from living_world import make_answerer, make_base
 from test_corpus import BASE, QUESTIONS, ZEBRA, edited
 
+from realm.corpus.documents import Document
 from realm.index.snapshot import write_snapshot
+from realm.living import words as words_module
 from realm.living.corpus import LivingCorpus
 from realm.models.checkpoint import Model
 from realm.retrieval.lexical import build_lexical_index
@@ -54,6 +56,24 @@ def test_words_find_what_was_added_and_nothing_that_is_gone(
     corpus.put([ZEBRA])
     rows, _ = early.answerer.retriever.lexical.search(["zebra"], 3)  # type: ignore[attr-defined]
     assert (rows == -1).all()
+
+
+def test_words_of_what_is_gone_are_forgotten(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In time, and not by those who still look at them."""
+    monkeypatch.setattr(words_module, "_FEWEST_TO_FORGET", 10)
+    corpus.put([ZEBRA])
+    between = corpus.view().answerer.retriever.lexical  # type: ignore[attr-defined]
+    found = between.search(["zebra"], 40)
+    for number in range(8):
+        corpus.put([Document("zoo/zebra", "Zebra", f"The giraffe number {number} came.")])
+    last = corpus.view().answerer.retriever.lexical  # type: ignore[attr-defined]
+    num_kept = len({i for pairs in last._weights.values() for i, _ in pairs})
+    assert num_kept == 5, "one is here; at 12 known ones all others were forgotten"
+    assert (last.search(["giraffe"], 3)[0] >= 0).sum() == 1
+    for ours, theirs in zip(between.search(["zebra"], 40), found, strict=True):
+        assert (ours == theirs).all()
 
 
 def test_the_formula_is_that_of_the_base(corpus: LivingCorpus) -> None:

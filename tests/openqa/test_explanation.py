@@ -8,9 +8,10 @@ import torch
 from realm.corpus.store import PassageStore
 from realm.index.snapshot import IndexSettings, Snapshot
 from realm.models.checkpoint import Model
+from realm.models.embedder import evaluating
 from realm.openqa.answerer import Answerer
 from realm.openqa.explanation import explain
-from realm.openqa.objective import OpenQaSettings, Reading
+from realm.openqa.objective import OpenQaSettings, Reading, embed_questions, question_ids
 from realm.retrieval.retriever import Retriever
 from small_world import ARTICLES
 
@@ -52,6 +53,8 @@ def test_by_hand(reading: Reading, small_store: PassageStore) -> None:
     assert [*beliefs, null.retrieval_probability] == pytest.approx([0.5, 0.25, 0.25])
     # Both places count: (3 + 1) of 3 + 1 + 4. The likelier one is shown.
     assert first.reading_probability == pytest.approx(0.5)
+    # Of all spans: 2 * (3 + 1) of 2 * (3 + 1 + 4) + 1 * 5 + 1.
+    assert first.contribution == pytest.approx(8 / 22)
     assert (first.answer_start, first.answer_end) == (0, 5)
     # "Tavil" stands in the second passage too, but nothing points there.
     assert (second.reading_probability, second.answer_start, second.answer_end) == (0.0, None, None)
@@ -59,7 +62,7 @@ def test_by_hand(reading: Reading, small_store: PassageStore) -> None:
     passage = small_store.passage(BRISK)
     assert (second.start, second.end) == (passage.source_start, passage.source_end)
     assert (null.start, null.end) == (None, None)
-    assert null.reading_probability == 0.0
+    assert (null.reading_probability, second.contribution, null.contribution) == (0.0, 0.0, 0.0)
 
 
 def test_spans_that_count_for_themselves_are_not_added_up(
@@ -67,6 +70,7 @@ def test_spans_that_count_for_themselves_are_not_added_up(
 ) -> None:
     first, *_ = explain(small_store, reading, 0, "Tavil", "single_span")
     assert first.reading_probability == pytest.approx(3 / 8)
+    assert first.contribution == pytest.approx(2 * 3 / 22)
 
 
 def test_without_an_answer_beliefs_are_left(reading: Reading, small_store: PassageStore) -> None:
@@ -94,6 +98,51 @@ def test_explaining_changes_no_answer(
         assert own.reading_probability > 0
         assert own.answer_start is not None
         assert own.text[own.answer_start : own.answer_end] == best.text
+
+
+@pytest.mark.parametrize("answers", ["summed", "single_span"])
+@pytest.mark.parametrize("null_passage", [False, True])
+def test_the_numbers_are_those_of_the_answer(
+    small_model: Model,
+    small_store: PassageStore,
+    small_snapshot: Snapshot,
+    null_passage: bool,
+    answers: str,
+) -> None:
+    """Scores count by their weight, and one name has one value."""
+    values = {"reader_passages": 4, "retrieval_weight": 3.0}
+    values |= {"null_passage": null_passage, "answers": answers}
+    index = small_snapshot.index(IndexSettings())
+    answerer = Answerer(
+        small_model, small_store, small_snapshot, Retriever(index),
+        OpenQaSettings.model_validate(values),
+    )  # fmt: skip
+    question = "Who designed the Lomvar Bridge?"
+    (explained,) = answerer.explain([question], top_k=9)
+    *passages, null = explained.candidates
+    found = answerer.search([question], 4).scores[0]
+    with evaluating(small_model.embedder):
+        vector = embed_questions(small_model, [question_ids(small_model, question)])[0]
+    nothing = vector @ small_snapshot.null_embedding if null_passage else torch.tensor(NONE)
+    expected = (3.0 * torch.cat((found, nothing[None]))).softmax(dim=0).tolist()
+    beliefs = [c.retrieval_probability for c in explained.candidates]
+    assert beliefs == pytest.approx(expected, rel=1e-4)
+    by_id = {c.passage_id: c.retrieval_probability for c in passages}
+    for answer in explained.answered.answers:
+        assert answer.passage.retrieval_probability == by_id[answer.passage.passage_id]
+    contributions = [c.contribution for c in passages]
+    total = sum(contributions) if answers == "summed" else max(contributions)
+    assert total == pytest.approx(explained.answered.answers[0].probability, rel=1e-5)
+    assert null.contribution == 0.0
+
+
+def test_a_corpus_of_nothing_is_explained_by_nothing(small_store: PassageStore) -> None:
+    nothing, none = torch.full((1, 2), NONE), torch.full((1,), NONE)
+    spans = torch.full((1, 2, BODY, WIDTHS), NONE)
+    joint = torch.full((1, 2 * BODY * WIDTHS + 1), NONE)
+    reading = Reading(torch.full((1, 2), -1), nothing, none, spans, joint)
+    (null,) = explain(small_store, reading, 0, "", "summed")
+    assert null.retrieval_probability == 0.0
 
 
 def test_another_number_of_passages(

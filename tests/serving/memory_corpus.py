@@ -127,7 +127,7 @@ class MemoryCorpus:
         self.before_view.wait(timeout=30)
         return self._view
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> None:
         self.is_closed = True
 
     def _num_passages(self, id: str) -> int:

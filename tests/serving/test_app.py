@@ -11,6 +11,7 @@ import pytest
 from memory_corpus import VERSIONS, MemoryCorpus, make_corpus, make_service
 from starlette.testclient import TestClient
 
+from realm.corpus.documents import Document
 from realm.serving.app import create_app
 from realm.serving.gate import Access
 from realm.serving.results import Asked, Manner, answer_results
@@ -88,6 +89,20 @@ def test_the_number_of_passages_that_are_read(client: TestClient) -> None:
     assert (len(by_default), len(more)) == (5, 8)
     assert more[-1]["passage_id"] is None
     assert sum(c["retrieval_probability"] for c in more) == pytest.approx(1, abs=1e-5)
+
+
+def test_questions_with_many_passages_share_small_batches(corpus: MemoryCorpus) -> None:
+    service = make_service(corpus, batch_passages=20)
+    client = TestClient(create_app(service, Access()), base_url="http://localhost")
+    num_batches = []
+    for num_passages in (None, 6, 100):
+        before = corpus.num_views
+        body: dict[str, Any] = {"questions": [QUESTION] * 6}
+        if num_passages is not None:
+            body["num_passages"] = num_passages
+        assert len(post(client, "/v1/answer", body)["results"]) == 6
+        num_batches.append(corpus.num_views - before)
+    assert num_batches == [1, 2, 6]
 
 
 def test_abstaining(client: TestClient) -> None:
@@ -186,6 +201,22 @@ def test_listing_page_by_page(client: TestClient, corpus: MemoryCorpus) -> None:
     assert found["next"] is None
 
 
+def test_any_id_that_a_list_gives_leads_to_the_next_page(
+    client: TestClient, corpus: MemoryCorpus
+) -> None:
+    """Other ways to put documents allow more."""
+    names = ["a/../b", "a/./c", "article\x01", "b" * 5_000]
+    corpus.put([Document(name, "", "Port Keld.") for name in names])
+    seen, after = [], ""
+    while after is not None:
+        page = client.get("/v1/documents", params={"after": after, "limit": 1}).json()
+        seen += [document["id"] for document in page["documents"]]
+        after = page["next"]
+    corpus.remove(names)
+    assert set(names) < set(seen)
+    assert len(seen) == 12 + len(names)
+
+
 # -- what is served -----------------------------------------------------------------------
 
 
@@ -235,6 +266,20 @@ def test_metrics(corpus: MemoryCorpus, page: Path) -> None:
     }  # fmt: skip
     assert {name: float(values[name]) for name in expected} == expected
     assert float(values["realm_snapshot_age_seconds"]) > 1e9
+
+
+def test_methods_that_are_invented_do_not_add_up(corpus: MemoryCorpus, page: Path) -> None:
+    client = TestClient(
+        create_app(make_service(corpus), Access(), page=page), base_url="http://localhost"
+    )
+    for path in ("/healthz", "/v1/documents/x", "/nothing"):
+        for method in ("INVENTED", "PATCH"):
+            client.request(method, path)
+    shown = client.get("/metrics").text
+    for path in ("/healthz", "/v1/documents/{id:path}", "other"):
+        name = f'realm_request_seconds_count{{endpoint="{path}",method="other"}} 2.0'
+        assert name in shown.splitlines()
+    assert "INVENTED" not in shown
 
 
 def test_the_page_and_its_headers(client: TestClient) -> None:
@@ -303,6 +348,26 @@ def test_an_edit_leaves_no_thread_that_computed(
 
 
 def test_work_in_passing_gives_what_it_gave() -> None:
-    assert in_passing(lambda: 7) == 7
+    threads: list[threading.Thread] = []
+
+    def work() -> int:
+        threads.append(threading.current_thread())
+        return 7
+
+    assert in_passing(work) == 7
+    assert threads[0].daemon, "a process that ends does not wait for it"
+    assert not threads[0].is_alive()
     with pytest.raises(ZeroDivisionError):
         in_passing(lambda: 1 / 0)
+
+
+def test_the_end_is_told_how_long_it_may_take(
+    corpus: MemoryCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A merge of the corpus may go on for longer."""
+    given: list[float | None] = []
+    monkeypatch.setattr(corpus, "close", lambda timeout=None: given.append(timeout))
+    make_service(corpus).close(timeout=3.0)
+    (seconds,) = given
+    assert seconds is not None
+    assert 0 < seconds <= 3.0

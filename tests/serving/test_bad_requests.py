@@ -3,7 +3,9 @@
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from starlette.testclient import TestClient
 
 from realm.serving.app import create_app
 from realm.serving.gate import Access
+from realm.serving.process import bind, run_server
 from realm.serving.service import Service
 from realm.serving.tokens import Tokens, read_tokens
 
@@ -78,6 +81,7 @@ QUESTIONS: dict[str, tuple[Any, str]] = {
     "too many passages": ({"question": "a", "num_passages": 101}, "num_passages"),
     "improbable": ({"question": "a", "min_probability": 1.5}, "min_probability"),
     "unknown": ({"question": "a", "topk": 5}, "topk"),
+    "unknown, a word of ours": ({"query": "a"}, "query"),
 }
 
 
@@ -150,6 +154,21 @@ def test_a_body_without_end_is_not_read_to_the_end(corpus: MemoryCorpus) -> None
     check(response, 413)
     assert response.headers["Connection"] == "close"
     assert num_sent < 10
+
+
+def test_a_body_that_comes_too_slowly(corpus: MemoryCorpus) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"question": '
+        await asyncio.sleep(60)
+
+    async def ask_slowly() -> httpx.Response:
+        _, client = await asking(corpus, deadline_seconds=0.05)
+        headers = {"Content-Type": "application/json"}
+        return await client.post("/v1/answer", content=pieces(), headers=headers)
+
+    response = asyncio.run(ask_slowly())
+    check(response, 408)
+    assert response.headers["Connection"] == "close"
 
 
 DOCUMENTS: dict[str, tuple[Any, str]] = {
@@ -314,6 +333,52 @@ def test_a_full_queue_and_a_deadline(corpus: MemoryCorpus) -> None:
         corpus.before_view.set()
 
 
+class HeldUp:
+    """Edits of a corpus begin, and go on when they may."""
+
+    def __init__(self, corpus: MemoryCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._corpus = corpus
+        self.has_begun, self.may_go_on = threading.Event(), threading.Event()
+        monkeypatch.setattr(corpus, "put", self.put)
+
+    def put(self, documents: Any) -> Any:
+        self.has_begun.set()
+        assert self.may_go_on.wait(timeout=30)
+        return MemoryCorpus.put(self._corpus, documents)
+
+
+def put(client: httpx.AsyncClient, name: str) -> "asyncio.Task[httpx.Response]":
+    return asyncio.ensure_future(client.put(f"/v1/documents/{name}", json={"text": "Port Keld."}))
+
+
+def test_an_edit_that_was_refused_was_not_made(
+    corpus: MemoryCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for want of time nor of room; one that has begun is answered when it is done."""
+    edits = HeldUp(corpus, monkeypatch)
+
+    async def run() -> None:
+        service, client = await asking(corpus, queue_size=1, deadline_seconds=1.0)
+        begun = put(client, "begun")
+        await until(edits.has_begun.is_set)
+        waiting = put(client, "waiting")
+        await until(lambda: len(service._edits) == 1)
+        refused = await put(client, "refused")
+        check(refused, 503)
+        assert refused.headers["Retry-After"] == "1"
+        check(await waiting, 504)
+        assert not begun.done()
+        edits.may_go_on.set()
+        assert (await begun).json()["edits"][0]["action"] == "added"
+        for name, status in (("begun", 200), ("waiting", 404), ("refused", 404)):
+            assert (await client.delete(f"/v1/documents/{name}")).status_code == status
+
+    try:
+        asyncio.run(run())
+    finally:
+        edits.may_go_on.set()
+
+
 def test_edits_do_not_wait_for_questions(corpus: MemoryCorpus) -> None:
     async def run() -> None:
         service, client = await asking(corpus)
@@ -333,31 +398,46 @@ def test_edits_do_not_wait_for_questions(corpus: MemoryCorpus) -> None:
         corpus.before_view.set()
 
 
+@contextmanager
+def listening(service: Service) -> Iterator[tuple[str, int]]:
+    """The address of a service that is really connected to: only there a client can go away."""
+    listener, ready = bind("127.0.0.1", 0), threading.Event()
+    arguments = create_app(service, Access()), listener, service
+    options = {"drain_seconds": 5, "on_ready": ready.set}
+    thread = threading.Thread(target=run_server, args=arguments, kwargs=options)
+    thread.start()
+    try:
+        assert ready.wait(timeout=10)
+        yield listener.getsockname()
+    finally:
+        service.is_draining = True
+        thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+def send(address: tuple[str, int], start: str, content: Any) -> socket.socket:
+    """Send a request, and do not wait for the answer."""
+    connection, body = socket.create_connection(address), json.dumps(content).encode()
+    head = f"{start} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+    return connection
+
+
+async def first_line(connection: socket.socket) -> bytes:
+    line: bytes = await asyncio.to_thread(connection.recv, 15)
+    connection.close()
+    return line
+
+
 def test_who_goes_away_is_not_answered(corpus: MemoryCorpus) -> None:
-    """Over a real connection: only there a client can go away."""
-    import threading
-
-    from realm.serving.process import bind, run_server
-
     service = make_service(corpus)
-    listener = bind("127.0.0.1", 0)
-    ready = threading.Event()
 
-    def serve() -> None:
-        run_server(
-            create_app(service, Access()), listener, service, drain_seconds=5, on_ready=ready.set
-        )
-
-    async def run() -> None:
+    async def run(address: tuple[str, int]) -> None:
         num_views = corpus.num_views
         corpus.before_view.clear()
         connections = []
         for _ in range(3):
-            connection = socket.create_connection(listener.getsockname())
-            body = json.dumps({"question": QUESTION}).encode()
-            head = f"POST /v1/answer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-            connection.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
-            connections.append(connection)
+            connections.append(send(address, "POST /v1/answer", {"question": QUESTION}))
             await until(lambda: corpus.num_views > num_views)
         await until(lambda: len(service._questions) == 2)
         connections[2].close()
@@ -365,20 +445,43 @@ def test_who_goes_away_is_not_answered(corpus: MemoryCorpus) -> None:
         await until(lambda: service.num_running == 2)
         corpus.before_view.set()
         for connection in connections[:2]:
-            assert (await asyncio.to_thread(connection.recv, 15)) == b"HTTP/1.1 200 OK"
-            connection.close()
+            assert await first_line(connection) == b"HTTP/1.1 200 OK"
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        assert ready.wait(timeout=10)
-        asyncio.run(run())
-    finally:
-        corpus.before_view.set()
-        service.is_draining = True
-        thread.join(timeout=10)
-    assert not thread.is_alive()
+    with listening(service) as address:
+        try:
+            asyncio.run(run(address))
+        finally:
+            corpus.before_view.set()
     assert service.metrics.questions._value.get() == 2
+
+
+def test_who_goes_away_edits_nothing_unless_it_has_begun(
+    corpus: MemoryCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, edits = make_service(corpus), HeldUp(corpus, monkeypatch)
+
+    async def run(address: tuple[str, int]) -> None:
+        connections = []
+        for name in ("begun", "gone", "left"):
+            start = f"PUT /v1/documents/{name}"
+            connections.append(send(address, start, {"text": "Port Keld."}))
+            await until(edits.has_begun.is_set)
+        await until(lambda: len(service._edits) == 2)
+        for connection in connections[:2]:
+            connection.close()
+        await until(lambda: len(service._edits) == 1)
+        await until(lambda: service.num_running == 1)
+        edits.may_go_on.set()
+        assert await first_line(connections[2]) == b"HTTP/1.1 200 OK"
+
+    with listening(service) as address:
+        try:
+            asyncio.run(run(address))
+        finally:
+            edits.may_go_on.set()
+    assert {"begun", "left"} <= {edited.id for edited in corpus.list()}
+    assert "gone" not in {edited.id for edited in corpus.list()}
+    corpus.remove(["begun", "left"])
 
 
 def test_our_own_mistakes_tell_nothing(

@@ -29,8 +29,8 @@ class Worker:
 
 
 def make(worker: Worker, **values: Any) -> Batcher:
-    settings: dict[str, Any] = {"batch_size": 3, "queue_size": 8, "deadline": 10.0, **values}
-    return Batcher(worker, **settings)
+    settings: dict[str, Any] = {"batch_size": lambda group: 3, "queue_size": 8, "deadline": 10.0}
+    return Batcher(worker, **(settings | values))
 
 
 async def begun(worker: Worker) -> None:
@@ -62,10 +62,32 @@ def test_what_waits_together_is_done_together() -> None:
     assert batcher.close(timeout=10)
 
 
+def test_much_of_one_kind_lets_others_have_their_turn() -> None:
+    """As few of them at once as their kind allows, and in between what else waits."""
+    worker = Worker()
+    batcher = make(worker, batch_size=lambda group: 1 if group == "slow" else 3)
+
+    async def ask() -> None:
+        first = asyncio.ensure_future(batcher.submit("slow", [0]))
+        await begun(worker)
+        slow = asyncio.ensure_future(batcher.submit("slow", [1, 2, 3]))
+        await asyncio.sleep(0)
+        quick = asyncio.ensure_future(batcher.submit("quick", [4, 5]))
+        await asyncio.sleep(0)
+        worker.may_work.set()
+        await first
+        assert await slow == ["slow1", "slow2", "slow3"]
+        assert await quick == ["quick4", "quick5"]
+
+    asyncio.run(ask())
+    expected = [("slow", [0]), ("slow", [1]), ("quick", [4, 5]), ("slow", [2]), ("slow", [3])]
+    assert worker.batches == expected
+
+
 def test_nobody_alone_waits_for_company() -> None:
     worker = Worker()
     worker.may_work.set()
-    batcher = make(worker, batch_size=16)
+    batcher = make(worker, batch_size=lambda group: 16)
 
     async def ask_in_turn() -> float:
         await batcher.submit("a", [0])
@@ -91,6 +113,8 @@ def test_a_full_queue_takes_nothing_more() -> None:
         assert len(batcher) == 1, "of two that do not fit none is taken"
         worker.may_work.set()
         assert [await first, await waiting] == [["a0"], ["a1"]]
+        many = await batcher.submit("a", [2, 3, 4])
+        assert many == ["a2", "a3", "a4"], "to try again helps: an empty queue takes them"
 
     asyncio.run(ask())
 
@@ -134,6 +158,24 @@ def test_a_deadline_ends_the_wait() -> None:
 
     asyncio.run(ask())
     assert worker.batches == [("a", [0]), ("a", [2])]
+
+
+def test_what_cannot_be_taken_back_is_waited_for_once_it_has_begun() -> None:
+    worker = Worker()
+    batcher = make(worker, deadline=0.05, sees_through=True)
+
+    async def ask() -> None:
+        first = asyncio.ensure_future(batcher.submit("a", [0]))
+        await begun(worker)
+        with pytest.raises(DeadlineError):
+            await batcher.submit("a", [1])
+        await asyncio.sleep(0.05)
+        assert not first.done(), "its deadline is over, it is not"
+        worker.may_work.set()
+        assert await first == ["a0"]
+
+    asyncio.run(ask())
+    assert worker.batches == [("a", [0])], "what was given up is not done"
 
 
 def test_an_error_reaches_all_who_shared_it_and_nobody_else() -> None:

@@ -19,12 +19,13 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
 from realm.cli.main import app as command_line
+from realm.corpus.documents import Document
 from realm.errors import SettingError
 from realm.living.corpus import LivingCorpus
 from realm.living.view import View
 from realm.serving.agent_tools import agent_tools
 from realm.serving.app import create_app
-from realm.serving.gate import Access
+from realm.serving.gate import LOOPBACK, Access
 from realm.serving.opening import describe, open_corpus
 from realm.serving.ports import Corpus
 from realm.serving.results import versions_of
@@ -69,6 +70,19 @@ def test_the_command_line_prints_what_http_answers(run: Run, corpus: Corpus) -> 
     assert json.loads(printed.stdout) == response.json()
     assert list(json.loads(printed.stdout)) == list(response.json())
     assert len(response.json()["answers"]) == 5
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("```json\n")[1].split("```")[0]
+    assert names_in(json.loads(shown)) == names_in(response.json())
+
+
+def names_in(value: Any) -> Any:
+    """The names in it, in their order; of a list only those in its first element."""
+    match value:
+        case dict():
+            return [(name, names_in(inner)) for name, inner in value.items()]
+        case [first, *_]:
+            return [names_in(first)]
+    return None
 
 
 def test_agents_get_the_same(run: Run, corpus: Corpus) -> None:
@@ -97,6 +111,23 @@ def test_agents_get_the_same(run: Run, corpus: Corpus) -> None:
     assert unknown.is_error
     assert "no document 'nobody'" in unknown.content[0].text
     assert blank.is_error
+
+
+def test_an_agent_reads_whatever_it_finds(
+    tmp_path: Path, corpus_source: Path, trunk_folder: Path
+) -> None:
+    """Ids that no address can have are ids all the same."""
+    run = make_run(tmp_path / "run", corpus_source, trunk_folder, names=("pretrain", "finetune"))
+    corpus = open_corpus(run)
+    corpus.put([Document("../notes", "", PORT["text"])])
+    server = agent_tools("small", corpus, versions_of(run))
+
+    async def call() -> Any:
+        async with Client(server) as client:
+            return await client.call_tool("read_document", {"document_id": "../notes"})
+
+    assert asyncio.run(call()).structured_content["text"] == PORT["text"]
+    corpus.close()
 
 
 def test_an_agents_program_starts_the_command(run: Run) -> None:
@@ -274,6 +305,50 @@ def _no_such_host(lookup: Callable[..., Any]) -> Callable[..., Any]:
         return lookup(host, *arguments, **options)
 
     return find
+
+
+# -- access -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "with_tokens", "expected"),
+    [
+        ("127.0.0.1", [], False, (True, LOOPBACK)),
+        ("127.0.0.1", [], True, (True, ())),
+        ("0.0.0.0", [], False, (False, ())),
+        ("0.0.0.0", ["--allow-edits"], False, (True, ())),
+        ("0.0.0.0", [], True, (True, ())),
+    ],
+)
+def test_who_may_edit_and_by_which_name(
+    run: Run,
+    host: str,
+    options: list[str],
+    with_tokens: bool,
+    expected: tuple[bool, tuple[str, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A proxy on this machine that asks for tokens is called by a name of its own."""
+    started: list[tuple[bool, tuple[str, ...]]] = []
+
+    def remember(service: Service, access: Access) -> None:
+        started.append((service.settings.can_edit, access.hosts))
+
+    monkeypatch.setattr("realm.serving.app.create_app", remember)
+    monkeypatch.setattr("realm.serving.process.bind", lambda host, port: socket.socket())
+    monkeypatch.setattr("realm.serving.process.run_server", lambda *_, **__: None)
+    monkeypatch.setattr("realm.serving.process.log_to_standard_error", lambda: None)
+    monkeypatch.setattr("realm.memory.keep_freed_memory", lambda: True)
+    if with_tokens:
+        file = tmp_path / "tokens"
+        file.write_text(f"edit {LONG}\n", encoding="utf-8")
+        options = [*options, "--token-file", str(file)]
+    result = realm("serve", "--run", run.path, "--port", "0", "--host", host, *options)
+    assert result.exit_code == 0, result.output
+    assert started == [expected]
+    is_said = "everyone who can reach 0.0.0.0 may read" in result.stderr
+    assert is_said == (host != "127.0.0.1" and not with_tokens)
 
 
 @pytest.mark.parametrize(("command", "module"), [("serve", "fastapi"), ("mcp", "mcp")])

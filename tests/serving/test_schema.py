@@ -82,6 +82,9 @@ def test_the_description_is_complete(app: App) -> None:
             assert response["description"], (name, status)
             if int(status) >= 400:
                 assert list(response["content"]) == ["application/problem+json"], (name, status)
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"], (name, parameter["name"])
+            assert parameter["schema"]["examples"], (name, parameter["name"])
         is_open = name in ("healthz", "readyz")
         assert ("security" in operation) != is_open, name
     schemas = description["components"]["schemas"]
@@ -103,6 +106,14 @@ def test_examples_are_examples(app: App) -> None:
         for example in schemas[name]["examples"]:
             place = responses if hasattr(responses, name) else schema
             getattr(place, name).model_validate(example)
+    shown_as_parameters = set()
+    for operation in operations(app.openapi()).values():
+        for parameter in operation.get("parameters", []):
+            shown_as_parameters.add(parameter["name"])
+            for example in parameter["schema"]["examples"]:
+                if parameter["in"] == "query":
+                    schema.ListQuery.model_validate({parameter["name"]: example})
+    assert shown_as_parameters == {"id", "text", "after", "limit"}
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
 
     --set changes settings of the run for this process, and with
     service.NAME=VALUE limits of the service: batch_size (questions answered
-    together), queue_size (questions that may wait), deadline_seconds,
-    max_body_bytes, max_document_bytes.
+    together), batch_passages (passages read together), queue_size (questions
+    that may wait), deadline_seconds, max_body_bytes, max_document_bytes.
     """
     with uncollected():
         _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
@@ -107,7 +107,9 @@ def _access(host: str, token_file: Path | None, *, is_open: bool) -> "tuple[Acce
     if tokens is None and not is_local:
         say(f"everyone who can reach {host} may read the corpus: give --token-file to change that")
     can_edit = tokens.can_edit if tokens else is_local or is_open
-    return Access(tokens, LOOPBACK if is_local else ()), can_edit
+    # A page elsewhere that has its name resolved to this machine sends no token, and a proxy on
+    # this machine passes on the name by which it was called itself.
+    return Access(tokens, LOOPBACK if is_local and tokens is None else ()), can_edit
 
 
 def _run(

@@ -5,22 +5,24 @@
 
 An edit costs the embedding of its passages and a transaction, whatever the corpus holds. Questions
 see views, which do not change. A search returns what an index built anew over the same documents
-would; equal scores are ordered by passage id, and added passages have the higher ones.
+would; equal scores are ordered by passage id, and added passages have the higher ones. BM25 alone
+keeps the word statistics of the base (words.py).
 """
 
 import fcntl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock, Thread
+from threading import RLock
 
 from torch import Tensor
 
 from realm.corpus.documents import Document
 from realm.corpus.passages import DocumentCut
 from realm.corpus.store import PassageStore
-from realm.errors import RealmError, SourceError
+from realm.errors import SourceError
+from realm.living.background import BackgroundMerger
 from realm.living.documents import MemoryStore, checked, cut, to_bytes
 from realm.living.embedded import Embedded
 from realm.living.journal import Entry, Journal
@@ -41,8 +43,6 @@ from realm.stages import Run
 FOLDER = "living"
 _DATABASE = "edits.sqlite"
 _LOCK = "merge.lock"
-_FEWEST_TO_MERGE = 1_000  # recent documents
-_SHARE_TO_MERGE = 8  # so many times more are in the segment: merging stays a small part of editing
 
 Changes = list["_Change"]
 
@@ -75,7 +75,9 @@ class LivingCorpus:
         self._lock, self._loading = RLock(), RLock()
         self._embedded: Embedded | None = None
         self._view: View | None = None
-        self._merger: Thread | None = None
+        self._viewed: State | None = None
+        self._taken_in = -1
+        self._merger = BackgroundMerger(self.merge)
         self._listing = Listing(base)
         self._journal = Journal(folder / _DATABASE, base.fingerprint, len(base))
         with self._journal.one_moment():
@@ -136,7 +138,7 @@ class LivingCorpus:
         with self._editing(changes):
             for document, own, rows in zip(documents, cuts, vectors, strict=True):
                 changes.append(self._put(document, own, rows, known))
-        self._merge_in_time()
+        self._merger.merge_in_time(self._state)
         return [change.edit for change in changes]
 
     def remove(self, ids: Sequence[str]) -> list[Edit]:
@@ -192,7 +194,7 @@ class LivingCorpus:
         if self._lock.acquire(blocking=self._view is None):
             try:
                 self._take_in()
-                if self._view is None:
+                if self._viewed is not self._state:
                     self._adopt(self._state, is_shown=True)
             finally:
                 self._lock.release()
@@ -214,12 +216,15 @@ class LivingCorpus:
                 return
             self._merge()
 
-    def close(self) -> None:
-        """Wait for a merge that is under way and let go of the files; views can still be read."""
-        if self._merger is not None:
-            self._merger.join()
-        with self._lock:
-            self._journal.close()
+    def close(self, timeout: float | None = None) -> None:
+        """Wait for a merge that is under way and let go of the files; views can still be read.
+
+        A merge that takes longer than so many seconds is left alone, and ends with the process at
+        the latest: no edit needs it.
+        """
+        if self._merger.wait(timeout):
+            with self._lock:
+                self._journal.close()
 
     # -- edits ----------------------------------------------------------------------------
 
@@ -271,17 +276,19 @@ class LivingCorpus:
 
     def _take_in(self) -> None:
         """Learn what other processes edited."""
-        if not self._journal.has_changed():
+        version = self._journal.version
+        if version == self._taken_in:
             return
         with self._journal.one_moment():
             state = newest(self._state, self._journal, self._folder)
         self._adopt(state)
+        self._taken_in = version  # not before: what failed is tried again
 
     def _adopt(self, state: State, *, is_shown: bool = False) -> None:
         """Take over a state and make its view now, so that `view` need not wait for it."""
         self._state = state
         if is_shown or self._view is not None:
-            self._view = self._model().view(state, self._journal)
+            self._view, self._viewed = self._model().view(state, self._journal), state
 
     def _model(self) -> Embedded:
         with self._loading:
@@ -314,17 +321,3 @@ class LivingCorpus:
             self._adopt(merged)
         # Another process may be about to open the one before.
         remove_segments_except(self._folder, {name, state.segment_name})
-
-    def _merge_in_time(self) -> None:
-        """Merge in the background when there are many recent documents."""
-        state = self._state
-        num_merged = state.segment.num_documents if state.segment else 0
-        is_time = len(state.recent) >= max(_FEWEST_TO_MERGE, num_merged // _SHARE_TO_MERGE)
-        if is_time and (self._merger is None or not self._merger.is_alive()):
-            self._merger = Thread(target=self._merge_if_possible, daemon=True)
-            self._merger.start()
-
-    def _merge_if_possible(self) -> None:
-        # All edits are safe without it, and the next edit tries again.
-        with suppress(RealmError, OSError):
-            self.merge()

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from realm.artifact import sync_directory
 from realm.errors import ArtifactError, ResourceError
 
 FORMAT_VERSION = 1
@@ -89,9 +90,9 @@ class Journal:
         self.file = file
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            sync_directory(file.parent.parent)
         except OSError as error:
             raise ResourceError(f"cannot write at {file.parent} ({error}): mend this") from error
-        self._version = -1
         with self._plainly():
             self._connection = sqlite3.connect(
                 file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -103,12 +104,11 @@ class Journal:
             self.close()
             raise
 
-    def has_changed(self) -> bool:
-        """Whether another process wrote since the last call; true at the first one."""
+    @property
+    def version(self) -> int:
+        """A number that is another one when another process wrote meanwhile."""
         with self._plainly():
-            version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-        has_changed, self._version = version != self._version, version
-        return has_changed
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def facts(self) -> Facts:
         """The counters and the name of the segment."""

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from realm.artifact import create_artifact, is_finished, remove_artifact
+from realm.artifact import create_artifact, is_finished, remove_artifact, sync_directory
 from realm.corpus.build import counts_of
 from realm.corpus.columns import Batch, CorpusWriter, make_batch
 from realm.corpus.store import KIND, TOKENIZER, PassageStore
@@ -45,6 +45,7 @@ def segment_name(sequence: int) -> str:
 def write_segment(path: Path, documents: Sequence[Placed], base: PassageStore) -> PassageStore:
     """Write documents as a corpus of their own, in which they keep the ids of their passages."""
     path.mkdir(parents=True, exist_ok=True)
+    sync_directory(path.parent)
     vocabulary_size = base.tokenizer.get_vocab_size()
     settings = base.settings.model_dump(exclude={"num_workers"})
     with TemporaryDirectory(dir=path, prefix=".") as unfinished:

@@ -38,7 +38,10 @@ QUESTIONS_AT_ONCE = 16  # read together; they are looked up all at once
 
 @dataclass(frozen=True)
 class EvidencePassage:
-    """A passage that was read, and where in it the answer stands (characters of its text)."""
+    """A passage that was read, and where in it the answer stands (characters of its text).
+
+    `retrieval_probability` is p(z|x) over all that were read, the null passage among them.
+    """
 
     passage_id: int
     title: str
@@ -172,7 +175,7 @@ class Answerer:
                 best.setdefault(key, span)
                 added = 0.0 if is_single and key in totals else span.probability
                 totals[key] = totals.get(key, 0.0) + added
-        beliefs = reading.retrieval_scores[number].softmax(dim=-1)
+        beliefs = reading.beliefs(number)
         ranked = sorted(best, key=lambda key: -totals[key])[:top_k]
         chosen = (self._answer(best[key], totals[key], beliefs) for key in ranked)
         return Answered(question, tuple(chosen), float(probabilities[-1]))

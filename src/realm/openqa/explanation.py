@@ -1,13 +1,17 @@
 """Why this answer: what did each passage that was read have to do with it (REALM, table 3)?
 
-For every candidate the belief p(z|x), over those that were read and the null passage, and the
-likelihood p(y|z,x) of the first answer, given that passage alone.
+For every candidate the belief p(z|x), over those that were read and the null passage, the
+likelihood p(y|z,x) of the first answer, given that passage alone, and what the passage contributes
+to the answer's probability. That is not the product of the two: answers come from one distribution
+over the spans of all passages, in which a passage also counts by how high its spans score.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from realm.corpus.store import PassageStore
 from realm.openqa.labels import AnswerRule
@@ -22,7 +26,8 @@ class ReadCandidate:
 
     The null passage has no ids and no place. `start` and `end` are the passage's characters in its
     document. Where the answer does not stand in the passage, its probability is 0 and its place
-    None.
+    None. `contribution` is the part of the answer's probability that stands in the passage: all
+    parts sum to it, unless spans count for themselves; then it is the largest of them.
     """
 
     passage_id: int | None
@@ -33,6 +38,7 @@ class ReadCandidate:
     end: int | None
     retrieval_probability: float
     reading_probability: float
+    contribution: float
     answer_start: int | None
     answer_end: int | None
 
@@ -52,43 +58,50 @@ def explain(
 
     `answer` is the text of the first answer, empty where there is none.
     """
-    key = answer_key(answer, answers)
-    scores = torch.cat((reading.retrieval_scores[number], reading.null_retrieval_scores[[number]]))
-    beliefs = scores.softmax(dim=-1).tolist()
+    beliefs, rows = reading.beliefs(number).tolist(), reading.rows[number].tolist()
+    joint = reading.joint[number].softmax(dim=-1)[:-1].view(reading.spans.shape[1:])
+    in_all = _spans_of(answer, store, rows, joint, answers)
     candidates = []
-    for place, row in enumerate(reading.rows[number].tolist()):
+    for place, row in enumerate(rows):
         if row == NULL_ROW:
             continue
         given_passage = reading.spans[number, place].flatten().softmax(dim=-1)
         given_passage = given_passage.view(1, *reading.spans.shape[2:])
-        spans = [
-            span
-            for span in likeliest_spans(store, [row], given_passage)
-            if key and span.key(answers) == key
-        ]
-        candidates.append(_candidate(store, row, beliefs[place], spans, answers))
-    nothing = ReadCandidate(None, None, "", "", None, None, beliefs[-1], 0.0, None, None)
+        spans = _spans_of(answer, store, [row], given_passage, answers)
+        passage = store.passage(row)
+        candidates.append(
+            ReadCandidate(
+                passage.passage_id,
+                passage.document_id,
+                passage.title,
+                passage.text,
+                passage.source_start,
+                passage.source_end,
+                beliefs[place],
+                _counted(spans, answers),
+                _counted([span for span in in_all if span.place == place], answers),
+                spans[0].start if spans else None,
+                spans[0].end if spans else None,
+            )
+        )
+    nothing = ReadCandidate(None, None, "", "", None, None, beliefs[-1], 0.0, 0.0, None, None)
     return (*candidates, nothing)
 
 
-def _candidate(
+def _spans_of(
+    answer: str,
     store: PassageStore,
-    row: int,
-    belief: float,
-    spans: list[PointedSpan],
+    rows: Sequence[int],
+    probabilities: Float[Tensor, "passages body widths"],
     answers: AnswerRule,
-) -> ReadCandidate:
-    passage = store.passage(row)
+) -> list[PointedSpan]:
+    """The spans of these passages that are the answer, best first."""
+    if not (key := answer_key(answer, answers)):
+        return []
+    spans = likeliest_spans(store, rows, probabilities)
+    return [span for span in spans if span.key(answers) == key]
+
+
+def _counted(spans: Sequence[PointedSpan], answers: AnswerRule) -> float:
     counted = spans[:1] if answers == "single_span" else spans
-    return ReadCandidate(
-        passage.passage_id,
-        passage.document_id,
-        passage.title,
-        passage.text,
-        passage.source_start,
-        passage.source_end,
-        belief,
-        sum(span.probability for span in counted),
-        spans[0].start if spans else None,
-        spans[0].end if spans else None,
-    )
+    return sum(span.probability for span in counted)

@@ -87,8 +87,8 @@ class OpenQaSettings(Settings):
 class Reading:
     """What the reader says about the passages of a batch of questions.
 
-    `joint` adds the weighted retrieval scores to the span scores; the last outcome is the null
-    passage. It is -inf where it is switched off, and so is its retrieval score.
+    `joint` adds the retrieval scores, which count by their weight, to the span scores; the last
+    outcome is the null passage. It is -inf where it is switched off, and so is its retrieval score.
     """
 
     rows: Int[Tensor, "batch passages"]
@@ -96,6 +96,14 @@ class Reading:
     null_retrieval_scores: Float[Tensor, " batch"]
     spans: Float[Tensor, "batch passages body widths"]
     joint: Float[Tensor, "batch outcomes"]
+
+    def beliefs(self, number: int) -> Float[Tensor, " candidates"]:
+        """p(z|x) of the candidates of one question, as they enter `joint`; the null passage last.
+
+        Where there is no candidate at all, nothing is believed in.
+        """
+        null = self.null_retrieval_scores[[number]]
+        return torch.cat((self.retrieval_scores[number], null)).softmax(dim=-1).nan_to_num()
 
 
 def question_ids(model: Model, question: str) -> np.ndarray:
@@ -134,7 +142,7 @@ def read_passages(
     settings: OpenQaSettings,
 ) -> Reading:
     """Read each question with its passages; training and answering share this function."""
-    scores = retrieval_scores(snapshot, vectors, rows)
+    scores = _weighted(retrieval_scores(snapshot, vectors, rows), settings)
     joints: list[Packed] = []
     for query, chosen in zip(ids, rows.tolist(), strict=True):
         to_read = [*chosen, NULL_ROW] if settings.null_passage else chosen
@@ -144,11 +152,11 @@ def read_passages(
     batch, passages = rows.shape
     spans = flat.unflatten(0, (batch, -1))[:, :passages]
     if settings.null_passage:
-        null_scores = vectors @ snapshot.null_embedding.to(vectors.device)
-        null = silence.unflatten(0, (batch, -1))[:, -1] + _weighted(null_scores, settings)
+        null_scores = _weighted(vectors @ snapshot.null_embedding.to(vectors.device), settings)
+        null = silence.unflatten(0, (batch, -1))[:, -1] + null_scores
     else:
         null = null_scores = vectors.new_full((batch,), -torch.inf)
-    joint = (spans + _weighted(scores, settings)[:, :, None, None]).flatten(1)
+    joint = (spans + scores[:, :, None, None]).flatten(1)
     return Reading(rows, scores, null_scores, spans, torch.cat((joint, null[:, None]), dim=1))
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from realm.errors import RealmError
 from realm.serving.ports import Corpus
 from realm.serving.results import Asked, Versions, answer_results, retrieval_results
-from realm.serving.schema import DocumentId, Offset, QuestionText, TopK
+from realm.serving.schema import Offset, QuestionText, TopK
 
 _INSTRUCTIONS = (
     "Search a collection of documents by meaning, ask it questions, and read its documents. "
@@ -55,7 +55,7 @@ def agent_tools(
 
     @server.tool(annotations=_READS_ONLY)
     def read_document(
-        document_id: DocumentId,
+        document_id: Annotated[str, Field(min_length=1)],
         start: Offset = 0,
         max_characters: Annotated[int, Field(ge=1, le=_MOST_CHARACTERS)] = 20_000,
     ) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 One thread does the work and owns the model; the event loop only waits. A batch is what has come
 in when the thread is free, up to a size: nobody who is alone waits for company. What waits too
-long, or finds too many before it, is told so; what nobody waits for any more is not done.
+long, or finds too many before it, is told so; what nobody waits for any more is not begun.
 """
 
 import asyncio
@@ -33,20 +33,25 @@ class _Job:
 
 
 class Batcher:
-    """A queue and the one thread that works on it, a batch of one group at a time."""
+    """A queue and the one thread that works on it, a batch of one group at a time, in turn."""
 
     def __init__(
         self,
         work: Work,
         *,
-        batch_size: int,
+        batch_size: Callable[[Hashable], int],
         queue_size: int,
         deadline: float,
+        sees_through: bool = False,
         on_batch: Callable[[int], None] = lambda size: None,
         name: str = "worker",
     ) -> None:
-        """`deadline` is in seconds; `on_batch` gets the size of every batch that was begun."""
-        self._work, self._on_batch = work, on_batch
+        """`batch_size` says how many of a group are done together, `on_batch` gets how many were.
+
+        `deadline` is in seconds. With `sees_through` it is for waiting alone: what has begun cannot
+        be taken back, and is waited for to its end.
+        """
+        self._work, self._on_batch, self._sees_through = work, on_batch, sees_through
         self._batch_size, self._queue_size, self.deadline = batch_size, queue_size, deadline
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -62,23 +67,27 @@ class Batcher:
         """The results of these items, in their order.
 
         Raises:
-            QueueFullError: there is no room for all of them; none was taken.
+            QueueFullError: others wait, and there is no room for all of these; none was taken.
             DeadlineError: time is up; those that were not begun will not be.
         """
         loop = asyncio.get_running_loop()
         jobs = [_Job(group, item, loop.create_future()) for item in items]
         with self._changed:
-            if self._is_closed or len(self._waiting) + len(jobs) > self._queue_size:
+            num_waiting = len(self._waiting)
+            if self._is_closed or (num_waiting and num_waiting + len(jobs) > self._queue_size):
                 raise QueueFullError
             self._waiting.extend(jobs)
             self._changed.notify()
+        futures = [job.future for job in jobs]
         try:
-            async with asyncio.timeout(self.deadline):
-                return await asyncio.gather(*(job.future for job in jobs))
-        except TimeoutError:
-            raise DeadlineError from None
+            _, late = await asyncio.wait(futures, timeout=self.deadline)
+            if late and (self._forget(jobs) or not self._sees_through):
+                raise DeadlineError
+            return await asyncio.gather(*futures)
         finally:
             self._forget(jobs)
+            for future in futures:
+                future.cancel()
 
     def close(self, timeout: float = 0.0) -> bool:
         """Take nothing more; wait so many seconds for the thread to end, and say whether it did."""
@@ -88,12 +97,13 @@ class Batcher:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _forget(self, jobs: Sequence[_Job]) -> None:
-        """Free the places of jobs that nobody waits for; those that are done have none."""
+    def _forget(self, jobs: Sequence[_Job]) -> int:
+        """Free the places of jobs that nobody waits for, and say how many had not begun."""
         with self._changed:
-            for job in jobs:
-                with suppress(ValueError):
-                    self._waiting.remove(job)
+            forgotten = [job for job in jobs if job in self._waiting]
+            for job in forgotten:
+                self._waiting.remove(job)
+        return len(forgotten)
 
     def _run(self) -> None:
         while batch := self._next_batch():
@@ -106,16 +116,21 @@ class Batcher:
             _deliver(batch, outcomes)
 
     def _next_batch(self) -> list[_Job]:
-        """The first jobs that wait and belong together; empty when closed."""
+        """The first jobs that wait and belong together; empty when closed.
+
+        Those for which there is no room go behind the other groups: much of one kind does not keep
+        the little of another waiting.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
             if not self._waiting:
                 return []
             group = self._waiting[0].group
-            batch = [job for job in self._waiting if job.group == group][: self._batch_size]
-            taken = set(map(id, batch))
-            self._waiting = deque(job for job in self._waiting if id(job) not in taken)
-            return batch
+            same = [job for job in self._waiting if job.group == group]
+            others = [job for job in self._waiting if job.group != group]
+            size = self._batch_size(group)
+            self._waiting = deque(others + same[size:])
+            return same[:size]
 
 
 def _deliver(batch: Sequence[_Job], outcomes: Sequence[Any]) -> None:

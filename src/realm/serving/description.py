@@ -29,7 +29,7 @@ _MEANINGS = {
     421: "The service was called by a name that is not its own.",
     422: "Something in the request is not as it should be; `field` says what.",
     503: "Too much is waiting, or the service is shutting down: try again soon.",
-    504: "It was not done in time.",
+    504: "It was not done in time; nothing was changed.",
 }
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 

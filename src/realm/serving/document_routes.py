@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from realm.corpus.documents import Document
 from realm.errors import SourceError
@@ -12,10 +12,14 @@ from realm.serving.responses import DocumentList, DocumentOut, EditResult
 from realm.serving.results import Json
 from realm.serving.schema import BulkRequest, DocumentBody, DocumentId, ListQuery
 from realm.serving.service import Service
+from realm.serving.waiting import unless_gone
 
 IdOfPath = Annotated[
     DocumentId,
-    Path(description="The document's id; may hold any character, slashes as well."),
+    Path(
+        description="The document's id; may hold any character, slashes as well.",
+        examples=["ports/keld"],
+    ),
 ]
 _READING = problems(401, 408, 413, 421, 422)
 _EDITING = problems(400, 401, 403, 408, 413, 415, 421, 422, 503, 504)
@@ -71,10 +75,11 @@ def _add_editing(router: APIRouter, service: Service, without_query: dict[str, A
         "", operation_id="put_documents", summary="Add or replace documents",
         response_model=EditResult, responses=_EDITING, **without_query,
     )  # fmt: skip
-    async def put_documents(body: BulkRequest) -> Json:
+    async def put_documents(request: Request, body: BulkRequest) -> Json:
         """All or none; on disk and found by the next question when the response is sent."""
+        documents = [Document(d.id, d.title, d.text) for d in body.documents]
         try:
-            return await service.put([Document(d.id, d.title, d.text) for d in body.documents])
+            return await unless_gone(request, service.put(documents))
         except SourceError as error:
             raise about("documents", error) from None
 
@@ -82,10 +87,11 @@ def _add_editing(router: APIRouter, service: Service, without_query: dict[str, A
         "/{id:path}", operation_id="put_document", summary="Add or replace a document",
         response_model=EditResult, responses=_EDITING, **without_query,
     )  # fmt: skip
-    async def put_document(id: IdOfPath, body: DocumentBody) -> Json:
+    async def put_document(request: Request, id: IdOfPath, body: DocumentBody) -> Json:
         """On disk and found by the next question when the response is sent."""
+        document = Document(id, body.title, body.text)
         try:
-            return await service.put([Document(id, body.title, body.text)])
+            return await unless_gone(request, service.put([document]))
         except SourceError as error:
             raise about("text", error) from None
 
@@ -93,9 +99,9 @@ def _add_editing(router: APIRouter, service: Service, without_query: dict[str, A
         "/{id:path}", operation_id="delete_document", summary="Remove a document",
         response_model=EditResult, responses={**_EDITING, **problems(404)}, **without_query,
     )  # fmt: skip
-    async def delete_document(id: IdOfPath) -> Json:
+    async def delete_document(request: Request, id: IdOfPath) -> Json:
         """Gone for the next question when the response is sent."""
         try:
-            return await service.remove([id])
+            return await unless_gone(request, service.remove([id]))
         except SourceError as error:
             raise ProblemError(404, str(error), field="id") from None

@@ -50,6 +50,7 @@ EXPLAINED: dict[str, Any] = {
             **_PASSAGE,
             "retrieval_probability": 0.64,
             "reading_probability": 0.92,
+            "contribution": 0.81,
             "answer_start": 62,
             "answer_end": 74,
         },

@@ -32,6 +32,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")  # that are counted by their names
 _EDITING = ("PUT", "PATCH", "DELETE")
 _DOCUMENTS = "/v1/documents"
 _MOST_DIGITS = 18  # of a length that is looked at
@@ -42,7 +43,8 @@ class Access:
     """Who is let in: those with a token, or, without tokens, everyone who can connect.
 
     `hosts` are the names by which the service may be called; empty allows all. On the loopback
-    only its own names do: a page elsewhere that has its name resolved to this machine is refused.
+    without tokens only its own names do: a page elsewhere that has its name resolved to this
+    machine is refused.
     """
 
     tokens: Tokens | None = None
@@ -86,7 +88,7 @@ class Gate:
             service.num_running -= is_work
             seconds = time.perf_counter() - began
             method, endpoint = scope["method"], _endpoint(scope)
-            if endpoint == "other" and method not in ("GET", "POST"):
+            if method not in _METHODS:
                 method = "other"  # anybody can invent methods: they must not fill the memory
             status = response.status or 499
             service.metrics.request_seconds.labels(method, endpoint).observe(seconds)

@@ -93,5 +93,5 @@ class Corpus(Protocol):
     def view(self) -> View:
         """The corpus as it is now."""
 
-    def close(self) -> None:
-        """Let go of files; nobody may use the corpus any more."""
+    def close(self, timeout: float | None = None) -> None:
+        """Let go of files, within so many seconds; nobody may use the corpus any more."""

@@ -63,7 +63,7 @@ def as_problem(error: Exception) -> ProblemError:
         case HTTPException():
             return ProblemError(error.status_code, _said(error), headers=error.headers)
         case QueueFullError():
-            return busy("more questions are waiting than the service takes: try again soon")
+            return busy("more is waiting than the service takes: try again soon")
         case DeadlineError():
             return ProblemError(504, "this was not done in time: try again, or ask for less")
         case SourceError():
@@ -112,7 +112,7 @@ def _said(error: HTTPException) -> str:
 def _invalid(errors: Sequence[Any]) -> ProblemError:
     """The first of the errors; a body that is no JSON at all is another status."""
     first = errors[0]
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    place = [str(part) for part in first["loc"][1:]]  # behind body, query or path
     if first["type"] == "json_invalid":
         reason = (first.get("ctx") or {}).get("error", "")
         return ProblemError(400, f"the body is no JSON ({reason}): mend it")

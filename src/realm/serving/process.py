@@ -57,7 +57,10 @@ def run_server(
     drain_seconds: float,
     on_ready: Callable[[], None],
 ) -> None:
-    """Serve until told to stop (SIGTERM, SIGINT); then finish what runs, for so many seconds."""
+    """Serve until told to stop (SIGTERM, SIGINT); then finish what runs, for so many seconds.
+
+    What still runs after that, and after a few seconds in which threads may end, is abandoned.
+    """
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="off",
         timeout_graceful_shutdown=_SECONDS_TO_CLOSE, ws="none", loop="asyncio", http="h11",
@@ -72,10 +75,10 @@ def log_to_standard_error() -> None:
     """One line of JSON for each thing that is worth a line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
-    for name, level in (("realm.serving", logging.INFO), ("uvicorn.error", logging.WARNING)):
+    for name in ("realm.serving", "realm.living", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+        logger.setLevel(logging.INFO if name == "realm.serving" else logging.WARNING)
 
 
 class _DrainingServer(uvicorn.Server):

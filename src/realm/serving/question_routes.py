@@ -1,14 +1,12 @@
 """Which paths answer questions?"""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 
 from realm.errors import SourceError
 from realm.serving.description import no_parameters, problems
-from realm.serving.problems import ClientGoneError, about
+from realm.serving.problems import about
 from realm.serving.responses import (
     AnswerResult,
     AnswerResults,
@@ -18,8 +16,7 @@ from realm.serving.responses import (
 from realm.serving.results import Asked, Json, Manner
 from realm.serving.schema import AnswerRequest, FillMaskRequest, RetrieveRequest
 from realm.serving.service import Service
-
-Result = TypeVar("Result")
+from realm.serving.waiting import unless_gone
 
 
 def question_routes(service: Service) -> APIRouter:
@@ -46,7 +43,7 @@ def question_routes(service: Service) -> APIRouter:
             for question in ([body.question] if is_one else body.questions)
         ]
         manner = Manner(body.num_passages, body.candidates)
-        results = await _unless_gone(request, service.answer(asked, manner))
+        results = await unless_gone(request, service.answer(asked, manner))
         return results[0] if is_one else {"results": results}
 
     @router.post(
@@ -56,7 +53,7 @@ def question_routes(service: Service) -> APIRouter:
     async def retrieve(request: Request, body: RetrieveRequest) -> Any:
         """The best passages of each query, with their inner products and their place."""
         found = service.retrieve(body.queries, body.k)
-        results, version = await _unless_gone(request, found)
+        results, version = await unless_gone(request, found)
         snapshot = service.served.versions.snapshot
         return {"results": results, "snapshot": snapshot, "corpus_version": version}
 
@@ -76,27 +73,8 @@ def _add_fill_mask(router: APIRouter, service: Service) -> None:
         """
         filled = service.fill_mask(body.text, body.answer, body.top_k, retrieval=body.retrieval)
         try:
-            return await _unless_gone(request, filled)
+            return await unless_gone(request, filled)
         except SourceError as error:
             raise about(
                 "answer" if str(error).startswith("the answer") else "text", error
             ) from None
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of some work, which is given up when the client goes away."""
-    running = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait({running, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            raise ClientGoneError
-        return running.result()
-    finally:
-        for task in (running, gone):
-            task.cancel()
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -18,6 +18,10 @@ from realm.serving.examples import (
 from realm.serving.schema import Offset
 
 Probability = Annotated[float, Field(ge=0, le=1.0001)]  # sums of many may be a rounding above
+RetrievalProbability = Annotated[
+    Probability,
+    Field(description="p(z|x) over the passages that were read and the null passage."),
+]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -35,7 +39,7 @@ class Evidence(Sent):
     text: str
     answer_start: Offset
     answer_end: Offset
-    retrieval_probability: Probability
+    retrieval_probability: RetrievalProbability
 
 
 class AnswerOut(Sent):
@@ -61,8 +65,13 @@ class CandidateOut(Sent):
     text: str
     start: Offset | None
     end: Offset | None
-    retrieval_probability: Probability = Field(description="p(z|x) over those that were read.")
+    retrieval_probability: RetrievalProbability
     reading_probability: Probability = Field(description="p(y|z,x), given this passage alone.")
+    contribution: Probability = Field(
+        description="What stands in this passage of the answer's probability, which is the sum of "
+        "all contributions (the largest, where spans count for themselves). Spans of all passages "
+        "compete, so it is not the product of the other two."
+    )
     answer_start: Offset | None
     answer_end: Offset | None
 
@@ -141,7 +150,7 @@ class MaskCandidateOut(Sent):
     text: str
     start: Offset | None
     end: Offset | None
-    retrieval_probability: Probability
+    retrieval_probability: RetrievalProbability
     answer_probability: Probability
     retrieval_utility: float
 

@@ -161,9 +161,14 @@ class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: Annotated[str, Field(max_length=MAX_TITLE_CHARACTERS), Clean] = Field(
-        default="", description="Words that the id, the title or the text holds, in whichever case."
+        default="",
+        description="Words that the id, the title or the text holds, in whichever case.",
+        examples=["bridge"],
     )
-    after: Annotated[str, Field(max_length=MAX_ID_CHARACTERS), Clean, Reachable] = Field(
-        default="", description="The `next` of the page before."
+    # Any id: documents that were not put by HTTP may have one that HTTP would refuse.
+    after: str = Field(
+        default="", description="The `next` of the page before.", examples=["ports/keld"]
     )
-    limit: Annotated[int, Field(ge=1, le=1_000)] = Field(default=50, description="Most documents.")
+    limit: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=50, description="Most documents.", examples=[20]
+    )

@@ -17,7 +17,7 @@ from realm.corpus.documents import Document
 from realm.evaluation.fill_mask import MaskFiller
 from realm.serving.batching import Batcher
 from realm.serving.metrics import Metrics
-from realm.serving.ports import Corpus, View
+from realm.serving.ports import Corpus, Edit, View
 from realm.serving.problems import ProblemError
 from realm.serving.results import Asked, Json, Manner, Versions, answer_results, retrieval_results
 from realm.serving.threads import in_passing
@@ -30,10 +30,12 @@ class ServiceSettings(Settings):
 
     batch_size: int = Field(default=16, ge=1)
     """Questions that are answered together."""
+    batch_passages: int = Field(default=160, ge=1)
+    """Passages that are read together: fewer questions where each asks for many, but always one."""
     queue_size: int = Field(default=256, ge=1)
-    """Questions that may wait; more are sent away with 503."""
+    """Questions that may wait; more are sent away with 503, unless none waits before them."""
     deadline_seconds: float = Field(default=30.0, gt=0)
-    """How long a request may take; then 504."""
+    """How long a request may take, an edit until it is begun; then 504."""
     max_body_bytes: int = Field(default=1_000_000, ge=1)
     """Largest body of a request with questions."""
     max_document_bytes: int = Field(default=16_000_000, ge=1)
@@ -91,13 +93,13 @@ class Service:
         self.is_draining = False
         self.num_running = 0
         self._questions = Batcher(
-            self._work, name="questions", batch_size=settings.batch_size,
+            self._work, name="questions", batch_size=self._batch_size,
             queue_size=settings.queue_size, deadline=settings.deadline_seconds,
             on_batch=self.metrics.batch_size.observe,
         )  # fmt: skip
         self._edits = Batcher(
-            self._edit, name="edits", batch_size=1, queue_size=settings.queue_size,
-            deadline=settings.deadline_seconds,
+            self._edit, name="edits", batch_size=lambda edits: 1, queue_size=settings.queue_size,
+            deadline=settings.deadline_seconds, sees_through=True,
         )  # fmt: skip
         self._watch()
 
@@ -125,12 +127,12 @@ class Service:
 
     async def put(self, documents: Sequence[Document]) -> Json:
         """Add or replace documents, all or none."""
-        (result,) = await self._edits.submit("put", [documents])
+        (result,) = await self._edits.submit("edits", [lambda: self.corpus.put(documents)])
         return dict(result)
 
     async def remove(self, ids: Sequence[str]) -> Json:
         """Remove documents, all or none."""
-        (result,) = await self._edits.submit("remove", [ids])
+        (result,) = await self._edits.submit("edits", [lambda: self.corpus.remove(ids)])
         return dict(result)
 
     @property
@@ -150,14 +152,26 @@ class Service:
         return max(0.0, time.time() - self.served.snapshot_made)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Begin no more work, and let go of the corpus."""
+        """Begin no more work, and let go of the corpus: all within so many seconds."""
+        until = time.monotonic() + timeout
+
+        def left() -> float:
+            return max(0.0, until - time.monotonic())
+
         # A corpus that a thread still works with is left: what was acknowledged is on disk.
-        if all([self._questions.close(timeout), self._edits.close(timeout)]):
-            self.corpus.close()
+        if all([self._questions.close(left()), self._edits.close(left())]):
+            self.corpus.close(left())
 
     def _require(self, use: str) -> None:
         if use in self.served.missing:
             raise ProblemError(409, self.served.missing[use])
+
+    def _batch_size(self, group: Hashable) -> int:
+        """How many questions of a group are worked on together."""
+        size = self.settings.batch_size
+        if isinstance(group, Manner) and group.num_passages is not None:
+            size = min(size, self.settings.batch_passages // group.num_passages)
+        return max(1, size)
 
     def _work(self, group: Hashable, items: list[Any]) -> Sequence[Any]:
         """One batch, on one view of the corpus."""
@@ -180,10 +194,9 @@ class Service:
                 return [filled.as_dict()]
         raise AssertionError(group)
 
-    def _edit(self, action: Hashable, items: list[Any]) -> Sequence[Json]:
-        """One edit; the thread of edits is the lock that they need."""
-        change = self.corpus.put if action == "put" else self.corpus.remove
-        edits = in_passing(lambda: change(items[0]))
+    def _edit(self, _: Hashable, changes: list[Callable[[], Sequence[Edit]]]) -> Sequence[Json]:
+        """One edit, all in one group so that they stay in order; their thread is their lock."""
+        edits = in_passing(changes[0])
         for edit in edits:
             self.metrics.edits.labels(edit.action).inc()
         done = [{"id": e.id, "action": e.action, "num_passages": e.num_passages} for e in edits]

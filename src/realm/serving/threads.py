@@ -7,13 +7,27 @@ tenth longer. So one thread keeps its workers, and others end when their work is
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from threading import Thread
 from typing import TypeVar
 
 Result = TypeVar("Result")
 
 
 def in_passing(work: Callable[[], Result]) -> Result:
-    """Do some work in a thread that ends with it, and give what it gave or raise what it raised."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="realm-in-passing") as thread:
-        return thread.submit(work).result()
+    """Do some work in a thread that ends with it, and give what it gave or raise what it raised.
+
+    A process that is told to end does not wait for the thread.
+    """
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001  (whoever asked gets it)
+            done.set_exception(error)
+
+    thread = Thread(target=run, name="realm-in-passing", daemon=True)
+    thread.start()
+    thread.join()
+    return done.result()

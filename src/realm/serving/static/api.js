@@ -4,7 +4,7 @@ import { askForToken, token } from "./token.js";
 
 /** @typedef {{passage_id: number, title: string, text: string, answer_start: number, answer_end: number, retrieval_probability: number}} Evidence */
 /** @typedef {{text: string, probability: number, document_id: string, start: number, end: number, passage: Evidence}} Answer */
-/** @typedef {{passage_id: number | null, document_id: string | null, title: string, text: string, start: number | null, end: number | null, retrieval_probability: number, reading_probability: number, answer_start: number | null, answer_end: number | null}} Candidate */
+/** @typedef {{passage_id: number | null, document_id: string | null, title: string, text: string, start: number | null, end: number | null, retrieval_probability: number, reading_probability: number, contribution: number, answer_start: number | null, answer_end: number | null}} Candidate */
 /** @typedef {{question: string, answers: Answer[], null_probability: number, abstained: boolean, corpus_version: string, candidates?: Candidate[]}} Answered */
 /** @typedef {{passage_id: number, document_id: string, title: string, text: string, score: number, start: number, end: number}} Found */
 /** @typedef {{text: string, probability: number, probability_without_retrieval: number}} Filling */

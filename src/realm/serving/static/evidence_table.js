@@ -14,13 +14,14 @@ import { passage, source } from "./passages.js";
  * @property {number | null} end
  * @property {number} believed p(z|x)
  * @property {number} read p(y|z,x)
+ * @property {number} contributed to p(y|x)
  * @property {number} [utility] log p(y|z,x) - log p(y|null,x)
  */
 
 /**
  * What either way of asking says of a candidate, with what only one of them does.
  * @param {{document_id: string | null, title: string, text: string, start: number | null, end: number | null, retrieval_probability: number}} candidate
- * @param {Pick<Row, "start" | "end" | "read" | "utility">} said
+ * @param {Pick<Row, "start" | "end" | "read" | "contributed" | "utility">} said
  * @returns {Row}
  */
 export function rowOf({ document_id, title, text, start, end, retrieval_probability }, said) {
@@ -36,7 +37,7 @@ export function rowOf({ document_id, title, text, start, end, retrieval_probabil
  * @param {string} aboutNull what the null passage means here
  */
 export function evidenceTable(caption, rows, aboutNull) {
-  const columns = ["Passage z", "p(z|x)", "p(y|z,x)", "product"];
+  const columns = ["Passage z", "p(z|x)", "p(y|z,x)", "contributes"];
   if (rows.some((row) => row.utility !== undefined)) columns.push("utility");
   const headers = columns.map((name) => element("th", { role: "columnheader", scope: "col" }, name));
   const ordered = [...rows].sort((a, b) => rank(b) - rank(a));
@@ -47,8 +48,8 @@ export function evidenceTable(caption, rows, aboutNull) {
 }
 
 /** @param {Row} row */
-function rank({ documentId, believed, read }) {
-  return documentId === null ? -1 : believed * read + believed * 1e-9; // ties by p(z|x)
+function rank({ documentId, believed, contributed }) {
+  return documentId === null ? -1 : contributed + believed * 1e-9; // ties by p(z|x)
 }
 
 /**
@@ -56,12 +57,12 @@ function rank({ documentId, believed, read }) {
  * @param {string[]} columns
  * @param {string} aboutNull
  */
-function tableRow({ documentId, title, text, place, start, end, believed, read, utility }, [, ...columns], aboutNull) {
+function tableRow({ documentId, title, text, place, start, end, believed, read, contributed, utility }, [, ...columns], aboutNull) {
   const isNull = documentId === null;
   const what = isNull
     ? [element("strong", {}, "The null passage"), element("p", { class: "soft" }, aboutNull)]
     : [source(documentId, title, place), passage(text, start, end, 130)];
-  const shares = [believed, read, believed * read].map((share) => [element("span", { class: "number" }, percent(share)), bar(share)]);
+  const shares = [believed, read, contributed].map((share) => [element("span", { class: "number" }, percent(share)), bar(share)]);
   const cells = [...shares, element("span", { class: "number" }, isNull ? "–" : signed(utility ?? 0))];
   return element("tr", { role: "row", class: isNull ? "null" : null },
     element("th", { role: "rowheader", scope: "row" }, what),

@@ -45,7 +45,8 @@ export function fillMaskView(app) {
 function fillingsOf({ query, answer, candidates, fillings, fillings_without_retrieval }) {
   const rows = candidates.map((candidate) => {
     const [start, end] = placeOf(candidate.text, answer.text);
-    return rowOf(candidate, { start, end, read: candidate.answer_probability, utility: candidate.retrieval_utility });
+    const read = candidate.answer_probability, contributed = candidate.retrieval_probability * read;
+    return rowOf(candidate, { start, end, read, contributed, utility: candidate.retrieval_utility });
   });
   const content = [
     element("p", { class: "filled", dir: "auto" }, withFilling(query, answer.text)),

@@ -11,8 +11,9 @@ import { unavailable } from "./notices.js";
 import { address } from "./routes.js";
 
 const LEAD =
-  "The model reads several passages z for a question x. Each counts for as much as it is believed " +
-  "to help, p(z|x), times how surely the answer y is read from it, p(y|z,x).";
+  "The model reads several passages z for a question x: p(z|x) is how much each is believed to help, " +
+  "p(y|z,x) how surely the answer y is read from it alone. The words of all passages compete: where they " +
+  "score high, a passage contributes more to the probability of y than the product of the two.";
 const ABOUT_NULL =
   "It holds no words. Its p(z|x) is the belief that no passage helps; no answer can stand in it.";
 
@@ -45,8 +46,10 @@ export function whyView(app) {
 function candidatesOf(answered, question, app) {
   app.noteVersion(answered.corpus_version);
   const [first] = answered.answers;
-  const rows = (answered.candidates ?? []).map((candidate) =>
-    rowOf(candidate, { start: candidate.answer_start, end: candidate.answer_end, read: candidate.reading_probability }));
+  const rows = (answered.candidates ?? []).map((candidate) => rowOf(candidate, {
+    start: candidate.answer_start, end: candidate.answer_end,
+    read: candidate.reading_probability, contributed: candidate.contribution,
+  }));
   const link = element("a", { href: questionAddress("ask", question) }, "All answers");
   const none = `that there is none: ${percent(answered.null_probability)}`;
   const summary = first ? `y is “${first.text}”, ${percent(first.probability)}; ${none}` : `No answer; ${none}`;
