@@ -314,6 +314,27 @@ def test_a_slow_answer_does_not_replace_a_newer_one(page: "Page") -> None:
     expect(page.locator("main .status").first).not_to_have_text("Reading…")
 
 
+def test_a_question_that_was_left_before_its_answer_is_asked_again(page: "Page") -> None:
+    first, second = questions(page)[:2]
+    page.goto("/")
+    ask(page, first)
+    page.route("**/v1/answer", lambda route: None)  # never answers
+    box = page.get_by_label("Your question")
+    box.fill(second)
+    box.press("Enter")
+    expect(page.locator(".results")).to_have_attribute("aria-busy", "true")
+    expect(page.get_by_role("link", name="Why?")).to_have_count(0)  # it was the first question's
+    page.locator(f"{CARDS} .source a").first.click()
+    expect(page.locator("article")).to_be_visible()
+    page.unroute_all(behavior="ignoreErrors")
+    with page.expect_request("**/v1/answer") as asked:
+        page.go_back()
+    assert asked.value.post_data_json["question"] == second
+    expect(box).to_have_value(second)
+    wait(page)
+    assert_marked(page.locator(CARDS))
+
+
 def test_why_shows_what_each_passage_does_and_the_null_passage_last(page: "Page") -> None:
     page.goto("/")
     ask(page, questions(page)[0])

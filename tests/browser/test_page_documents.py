@@ -244,3 +244,16 @@ def test_a_document_that_was_edited_is_read_anew(page: "Page") -> None:
     page.get_by_role("button", name="Add", exact=True).click()
     page.locator(".outcomes").get_by_role("link", name="Open").click()
     expect(page.locator("article")).to_have_text("All is new.")
+
+
+def test_a_document_that_was_left_before_its_text_is_read_again(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    page.goto("/")
+    page.route("**/v1/documents/*", lambda route: None)  # never answers
+    page.goto("/#/document/quillan-marsh")
+    expect(page.locator("main h1")).to_have_text("quillan-marsh")
+    page.goto("/#/ask")
+    expect(page.get_by_label("Your question")).to_be_visible()
+    page.unroute_all(behavior="ignoreErrors")
+    page.go_back()
+    expect(page.locator("article")).to_have_text(LIGHTHOUSE["text"])

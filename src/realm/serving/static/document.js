@@ -16,7 +16,6 @@ export function documentView(app) {
   const heading = element("h1", { tabindex: -1, dir: "auto" });
   const back = element("a", { href: "#/ask", onclick: goBack }, "← Back");
   const view = element("div", { class: "stack" }, element("p", {}, back), heading, inquiry.element);
-  let shown = "";
 
   /**
    * @param {import("./routes.js").Route} route
@@ -24,11 +23,10 @@ export function documentView(app) {
    */
   async function enter({ id, query }, isForced) {
     const key = JSON.stringify([id, query, app.info.corpus_version]);
-    if (key === shown && !isForced) return;
-    shown = key;
+    if (inquiry.isShown(key) && !isForced) return;
     heading.textContent = id;
-    inquiry.reset([]);
-    await inquiry.run((signal) => readDocument(id, signal), (found) => {
+    inquiry.reset(key, []);
+    await inquiry.run(key, (signal) => readDocument(id, signal), (found) => {
       heading.textContent = found.title || id;
       return shownDocument(found, offset(query.start), offset(query.end));
     });
