@@ -98,6 +98,7 @@ def test_the_passage_is_brought_into_view_in_a_long_document(page: "Page") -> No
     expect(page.locator("article mark")).to_have_text("Odalys Brankovic")
     expect(page.locator("article mark")).to_be_in_viewport()
     assert page.evaluate("scrollY") > 1000
+    expect(page.locator("article mark")).to_be_focused()
     remove(page, "long-log")
 
 
@@ -157,6 +158,7 @@ def test_everything_can_be_done_from_the_keyboard(page: "Page") -> None:
     page.locator(f"{CARDS} .source a").first.focus()
     page.keyboard.press("Enter")
     expect(page.locator("article mark")).to_be_in_viewport()
+    expect(page.locator("article mark")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator(f"{CARDS} .source a").first).to_be_focused()
     page.keyboard.press("/")

@@ -21,16 +21,27 @@ export function documentView(app) {
    * @param {import("./routes.js").Route} route
    * @param {boolean} isForced
    */
-  async function enter({ id, query }, isForced) {
+  function enter({ id, query }, isForced) {
     const key = JSON.stringify([id, query, app.info.corpus_version]);
     if (inquiry.isShown(key) && !isForced) return;
     heading.textContent = id;
     inquiry.reset(key, []);
-    await inquiry.run(key, (signal) => readDocument(id, signal), (found) => {
+    heading.focus({ preventScroll: true });
+    inquiry.run(key, (signal) => readDocument(id, signal), (found) => {
       heading.textContent = found.title || id;
+      queueMicrotask(pointOut); // once the text stands on the page
       return shownDocument(found, offset(query.start), offset(query.end));
     });
-    view.querySelector("mark")?.scrollIntoView({ block: "center" });
+  }
+
+  /** Go to the words that are marked: who reads on by keyboard or by ear begins there. */
+  function pointOut() {
+    const mark = view.querySelector("mark");
+    if (!mark) return;
+    mark.scrollIntoView({ block: "center" });
+    mark.tabIndex = -1;
+    const isWhereItWas = [heading, document.body].includes(/** @type {HTMLElement} */ (document.activeElement));
+    if (isWhereItWas) mark.focus({ preventScroll: true });
   }
 
   /** @param {Event} event */
