@@ -88,6 +88,17 @@ export function readDocument(id, signal) {
   return request("GET", `v1/documents/${encodeURIComponent(id)}`, { signal });
 }
 
+/** @param {string} id that a document may have */
+export async function isThere(id) {
+  try {
+    await readDocument(id);
+    return true;
+  } catch (error) {
+    if (error instanceof Refusal && error.status === 404) return false;
+    throw error;
+  }
+}
+
 /**
  * @param {NewDocument[]} documents
  * @returns {Promise<{edits: Edit[], corpus_version: string}>}

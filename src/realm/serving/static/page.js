@@ -19,6 +19,7 @@ import { whyView } from "./why.js";
  * @property {(route: import("./routes.js").Route, isForced: boolean) => void} enter
  * @property {() => void} leave
  * @property {(route: import("./routes.js").Route) => string} name for the window's title
+ * @property {() => void} [retell] what the server says of itself has changed
  * @property {() => void} [escape]
  */
 
@@ -77,6 +78,7 @@ async function refreshInfo(app) {
   if (own !== numDescribed) return; // asked before the latest edit
   app.info = facts;
   describe(facts);
+  for (const { view } of kept.values()) view.retell?.();
 }
 
 /** @param {App} app */
