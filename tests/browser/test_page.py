@@ -412,10 +412,12 @@ def test_views_that_the_run_cannot_fill_say_why(page: "Page") -> None:
     assert page.get_by_text("Add documents").count() == 0
 
 
-def test_the_footer_names_the_model_and_the_age_of_the_snapshot(page: "Page") -> None:
-    change_info(page, name="laptop", snapshot_age_seconds=3 * 86400 + 5)
+def test_the_footer_names_run_and_model_and_the_age_of_the_snapshot(page: "Page") -> None:
+    model = "finetune:d7847e7ccf753665"
+    change_info(page, name="laptop", model=model, snapshot_age_seconds=3 * 86400 + 5)
     page.goto("/")
     footer = page.get_by_role("contentinfo")
-    expect(footer).to_contain_text("Model laptop")
+    expect(footer).to_contain_text("Run laptop")
+    expect(footer).to_contain_text("Model finetune:d7847e7c")
     expect(footer).to_contain_text("Snapshot made 3 days ago")
     expect(footer).to_contain_text(re.compile(r"[\d,]+ passages? of [\d,]+ documents?"))

@@ -120,17 +120,26 @@ function change(name, app) {
 
 /** @param {import("./api.js").Info} facts */
 function describe({ name, model, snapshot, snapshot_age_seconds, corpus_version, num_documents, num_passages }) {
-  const [base, edits = ""] = corpus_version.split(/:(?=[^:]*$)/);
-  const version = edits ? `${base.slice(0, 8)}:${edits}` : base.slice(0, 16);
   const made = snapshot_age_seconds === null ? "Snapshot" : `Snapshot made ${age(snapshot_age_seconds)}`;
   about.replaceChildren(
     element("p", {},
-      element("span", { title: model }, `Model ${name}`),
+      element("span", {}, `Run ${name}`),
+      version("Model ", model),
       element("span", { title: snapshot }, made),
       element("span", {}, `${count(num_passages, "passage")} of ${count(num_documents, "document")}`),
-      element("span", { title: corpus_version }, "Corpus ", element("code", {}, version)),
+      version("Corpus ", corpus_version),
     ),
   );
+}
+
+/**
+ * A version, which a fingerprint's first digits tell from others well enough.
+ * @param {string} what
+ * @param {string} whole
+ */
+function version(what, whole) {
+  const short = whole.replace(/[0-9a-f]{9,}/g, (digits) => digits.slice(0, 8));
+  return element("span", { title: whole }, what, element("code", {}, short));
 }
 
 /** Ask what this server can do, until it says so. */
