@@ -260,6 +260,44 @@ def test_a_server_that_is_gone_is_told_from_one_that_refuses(page: "Page") -> No
     expect(page.locator(".problem h2")).to_have_text("The server cannot be reached")
 
 
+def test_a_question_can_be_asked_before_the_server_tells_of_itself(page: "Page") -> None:
+    waiting: list[Route] = []
+    page.route("**/v1/info", lambda route: waiting.append(route))
+    page.goto("/")
+    box = page.get_by_label("Your question")
+    expect(box).to_be_focused()
+    place = box.bounding_box()
+    expect(page.locator("nav [aria-current=page]")).to_have_text("Ask")
+    page.keyboard.type("Is anybody ")
+    waiting.pop().continue_()
+    expect(page.get_by_text("For example")).to_be_visible()
+    page.keyboard.type("there?")
+    expect(box).to_have_value("Is anybody there?")
+    assert box.bounding_box() == place
+    page.reload()
+    question = questions(page)[0]
+    box.fill(question)
+    box.press("Enter")
+    for route in waiting:
+        route.continue_()
+    wait(page)
+    expect(box).to_have_value(question)
+    expect(box).to_be_focused()
+    assert_marked(page.locator(CARDS))
+
+
+def test_a_server_that_is_down_from_the_beginning_is_said_below_the_box(page: "Page") -> None:
+    refuse(page, "/v1/info", 503, "the run is being read")
+    page.goto("/")
+    expect(page.locator(".problem")).to_contain_text("the run is being read")
+    box = page.get_by_label("Your question")
+    box.fill("Is anybody there?")
+    page.unroute("**/v1/info")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_text("For example")).to_be_visible()
+    expect(box).to_have_value("Is anybody there?")
+
+
 def test_a_token_is_asked_for_once_and_sent_from_then_on(page: "Page") -> None:
     sent: list[str | None] = []
 

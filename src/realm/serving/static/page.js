@@ -7,7 +7,7 @@ import { documentsView } from "./documents.js";
 import { element } from "./dom.js";
 import { fillMaskView } from "./fill_mask.js";
 import { age, count } from "./format.js";
-import { problem } from "./notices.js";
+import { opening } from "./opening.js";
 import { parseRoute } from "./routes.js";
 import { whyView } from "./why.js";
 
@@ -83,14 +83,19 @@ async function refreshInfo(app) {
 
 /** @param {App} app */
 function show(app) {
-  const route = parseRoute(location.hash);
-  if (!(route.view in VIEWS)) Object.assign(route, { view: "ask", id: "" });
+  const route = routeHere();
   numVisited += 1;
   if (route.view !== current) change(route.view, app);
   const { view } = /** @type {Kept} */ (kept.get(current));
   view.enter(route, isForced);
   isForced = false;
   document.title = `${view.name(route)} – REALM`;
+}
+
+/** Where the address leads: to the questions, if it names no view. */
+function routeHere() {
+  const route = parseRoute(location.hash);
+  return Object.hasOwn(VIEWS, route.view) ? route : { ...route, view: "ask", id: "" };
 }
 
 /**
@@ -107,10 +112,7 @@ function change(name, app) {
   const found = kept.get(name) ?? { view: VIEWS[name](app), scroll: 0, focus: null };
   kept.set(name, found);
   current = name;
-  for (const link of document.querySelectorAll("[data-view]")) {
-    if (link.getAttribute("data-view") === name) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
+  pointAt(name);
   main.replaceChildren(found.view.element);
   const isAsking = name === "ask" && !location.hash.includes("?");
   const focus = isAsking && found.view.input ? found.view.input : found.focus ?? found.view.heading;
@@ -132,6 +134,14 @@ function describe({ name, model, snapshot, snapshot_age_seconds, corpus_version,
   );
 }
 
+/** @param {string} name of the view that the navigation shows as the present one */
+function pointAt(name) {
+  for (const link of document.querySelectorAll("[data-view]")) {
+    if (link.getAttribute("data-view") === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
 /**
  * A version, which a fingerprint's first digits tell from others well enough.
  * @param {string} what
@@ -142,13 +152,20 @@ function version(what, whole) {
   return element("span", { title: whole }, what, element("code", {}, short));
 }
 
-/** Ask what this server can do, until it says so. */
-async function begin() {
-  try {
-    start(await info());
-  } catch (error) {
-    main.replaceChildren(problem(error, () => void begin()));
-  }
+/** Wait until the server says what it can do; what was written meanwhile stays. */
+function begin() {
+  const { hash } = location;
+  const { view, query } = routeHere();
+  pointAt(view);
+  opening(main, view === "ask" ? query : null, (facts, input) => {
+    const isWriting = document.activeElement === input;
+    start(facts);
+    const box = current === "ask" && kept.get(current)?.view.input;
+    if (box && location.hash === hash) box.value = input.value;
+    if (!box || !isWriting) return;
+    box.focus();
+    box.setSelectionRange(input.selectionStart, input.selectionEnd);
+  });
 }
 
 /** @param {KeyboardEvent} event */
@@ -177,4 +194,4 @@ document.getElementById("skip")?.addEventListener("click", (event) => {
   event.preventDefault(); // its address would be taken for a view's
   main.focus();
 });
-void begin();
+begin();
