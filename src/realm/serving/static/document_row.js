@@ -6,8 +6,6 @@ import { count } from "./format.js";
 import { messageOf } from "./notices.js";
 import { source } from "./passages.js";
 
-export const REMOVED = "removed"; // the class of a row whose document was removed
-
 // What a document from a file may have, and one that is sent may not.
 const CONTROLS = /[\x00-\x08\x0e-\x1f\x7f]/;
 const LONGEST_TITLE = 2_000; // characters
@@ -50,10 +48,10 @@ export function documentRow(summary, app, onchange) {
   async function remove(text) {
     const { corpus_version } = await removeDocument(id);
     app.noteVersion(corpus_version);
-    const dismiss = element("button", { type: "button", "aria-label": `Dismiss ${name}`, onclick: leave }, "Dismiss");
+    const dismiss = element("button", { type: "button", "aria-label": `Dismiss ${name}`, onclick: leave }, "✕");
     const undo = text === null ? "" : button(`Put ${name} back`, "Undo", () => putBack(text));
-    const until = undo && " – it can be put back until this page is closed";
-    row.className = REMOVED;
+    const until = undo && ": it can be put back until this page is closed";
+    row.className = "removed";
     row.replaceChildren(element("p", { class: "what soft" }, "Removed ", element("bdi", {}, name), until), undo, dismiss, wrong);
     (undo || dismiss).focus();
     announce(`${name} was removed.${undo && " Undo puts it back."}`);

@@ -2,7 +2,7 @@
 
 import { listDocuments } from "./api.js";
 import { createAdding } from "./add_documents.js";
-import { documentRow, REMOVED } from "./document_row.js";
+import { documentRow } from "./document_row.js";
 import { element } from "./dom.js";
 import { createForm } from "./forms.js";
 import { count } from "./format.js";
@@ -92,7 +92,7 @@ function createList(app) {
     rows.removeAttribute("aria-busy");
   }
 
-  const there = () => rows.querySelectorAll(`:scope > :not(.${REMOVED})`);
+  const there = () => rows.querySelectorAll(":scope > :not(.removed)");
   const tell = () => (status.textContent = told(there().length));
 
   /** @param {number} number */
