@@ -21,14 +21,19 @@ _REPORTED_STATUS = re.compile(r"Failed to load resource: the server responded wi
 
 @pytest.fixture(scope="session")
 def chromium() -> "Iterator[Browser]":
-    """A Chromium of the system, else the one that Playwright has installed."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    """A Chromium of the system, else the one that Playwright has installed.
+
+    Nothing is skipped: who selects these tests wants them to run (`make test-browser`).
+    """
+    from playwright import sync_api
+
     program = next(filter(None, map(shutil.which, CHROMIUM)), None)
     with sync_api.sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(executable_path=program)
         except sync_api.Error as error:
-            pytest.skip(f"no Chromium: run `make test-browser` ({str(error).splitlines()[0]})")
+            reason = str(error).splitlines()[0]
+            pytest.fail(f"no Chromium: run `make test-browser` ({reason})", pytrace=False)
         yield browser
         browser.close()
 

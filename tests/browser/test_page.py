@@ -98,6 +98,7 @@ def test_the_passage_is_brought_into_view_in_a_long_document(page: "Page") -> No
     expect(page.locator("article mark")).to_have_text("Odalys Brankovic")
     expect(page.locator("article mark")).to_be_in_viewport()
     assert page.evaluate("scrollY") > 1000
+    expect(page.locator("article mark")).to_be_focused()
     remove(page, "long-log")
 
 
@@ -157,6 +158,7 @@ def test_everything_can_be_done_from_the_keyboard(page: "Page") -> None:
     page.locator(f"{CARDS} .source a").first.focus()
     page.keyboard.press("Enter")
     expect(page.locator("article mark")).to_be_in_viewport()
+    expect(page.locator("article mark")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator(f"{CARDS} .source a").first).to_be_focused()
     page.keyboard.press("/")
@@ -258,6 +260,44 @@ def test_a_server_that_is_gone_is_told_from_one_that_refuses(page: "Page") -> No
     expect(page.locator(".problem h2")).to_have_text("The server cannot be reached")
 
 
+def test_a_question_can_be_asked_before_the_server_tells_of_itself(page: "Page") -> None:
+    waiting: list[Route] = []
+    page.route("**/v1/info", lambda route: waiting.append(route))
+    page.goto("/")
+    box = page.get_by_label("Your question")
+    expect(box).to_be_focused()
+    place = box.bounding_box()
+    expect(page.locator("nav [aria-current=page]")).to_have_text("Ask")
+    page.keyboard.type("Is anybody ")
+    waiting.pop().continue_()
+    expect(page.get_by_text("For example")).to_be_visible()
+    page.keyboard.type("there?")
+    expect(box).to_have_value("Is anybody there?")
+    assert box.bounding_box() == place
+    page.reload()
+    question = questions(page)[0]
+    box.fill(question)
+    box.press("Enter")
+    for route in waiting:
+        route.continue_()
+    wait(page)
+    expect(box).to_have_value(question)
+    expect(box).to_be_focused()
+    assert_marked(page.locator(CARDS))
+
+
+def test_a_server_that_is_down_from_the_beginning_is_said_below_the_box(page: "Page") -> None:
+    refuse(page, "/v1/info", 503, "the run is being read")
+    page.goto("/")
+    expect(page.locator(".problem")).to_contain_text("the run is being read")
+    box = page.get_by_label("Your question")
+    box.fill("Is anybody there?")
+    page.unroute("**/v1/info")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_text("For example")).to_be_visible()
+    expect(box).to_have_value("Is anybody there?")
+
+
 def test_a_token_is_asked_for_once_and_sent_from_then_on(page: "Page") -> None:
     sent: list[str | None] = []
 
@@ -312,6 +352,27 @@ def test_a_slow_answer_does_not_replace_a_newer_one(page: "Page") -> None:
     page.wait_for_timeout(100)
     assert page.locator(CARDS).first.text_content() == shown
     expect(page.locator("main .status").first).not_to_have_text("Reading…")
+
+
+def test_a_question_that_was_left_before_its_answer_is_asked_again(page: "Page") -> None:
+    first, second = questions(page)[:2]
+    page.goto("/")
+    ask(page, first)
+    page.route("**/v1/answer", lambda route: None)  # never answers
+    box = page.get_by_label("Your question")
+    box.fill(second)
+    box.press("Enter")
+    expect(page.locator(".results")).to_have_attribute("aria-busy", "true")
+    expect(page.get_by_role("link", name="Why?")).to_have_count(0)  # it was the first question's
+    page.locator(f"{CARDS} .source a").first.click()
+    expect(page.locator("article")).to_be_visible()
+    page.unroute_all(behavior="ignoreErrors")
+    with page.expect_request("**/v1/answer") as asked:
+        page.go_back()
+    assert asked.value.post_data_json["question"] == second
+    expect(box).to_have_value(second)
+    wait(page)
+    assert_marked(page.locator(CARDS))
 
 
 def test_why_shows_what_each_passage_does_and_the_null_passage_last(page: "Page") -> None:
@@ -389,10 +450,12 @@ def test_views_that_the_run_cannot_fill_say_why(page: "Page") -> None:
     assert page.get_by_text("Add documents").count() == 0
 
 
-def test_the_footer_names_the_model_and_the_age_of_the_snapshot(page: "Page") -> None:
-    change_info(page, name="laptop", snapshot_age_seconds=3 * 86400 + 5)
+def test_the_footer_names_run_and_model_and_the_age_of_the_snapshot(page: "Page") -> None:
+    model = "finetune:d7847e7ccf753665"
+    change_info(page, name="laptop", model=model, snapshot_age_seconds=3 * 86400 + 5)
     page.goto("/")
     footer = page.get_by_role("contentinfo")
-    expect(footer).to_contain_text("Model laptop")
+    expect(footer).to_contain_text("Run laptop")
+    expect(footer).to_contain_text("Model finetune:d7847e7c")
     expect(footer).to_contain_text("Snapshot made 3 days ago")
     expect(footer).to_contain_text(re.compile(r"[\d,]+ passages? of [\d,]+ documents?"))

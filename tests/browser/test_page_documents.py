@@ -19,12 +19,13 @@ from browsing import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytest_plugins = ["browser_fixtures"]
 pytestmark = pytest.mark.browser
 
 IDS = [
+    "0-first",
     "quillan-marsh",
     "quillan-marsh-2",
     "harbour.txt",
@@ -94,11 +95,8 @@ def test_an_added_document_answers_until_it_is_removed(page: "Page") -> None:
 
 
 def put_back_from_the_list(page: "Page") -> None:
-    put(page, LIGHTHOUSE)
-    page.goto("/#/documents?text=quillan")
-    page.get_by_role("button", name="Remove Quillan Marsh").click()
-    undo = page.get_by_role("button", name="Put Quillan Marsh back")
-    expect(undo).to_be_focused()
+    page.get_by_role("link", name="Documents").click()
+    page.get_by_role("button", name="Put Quillan Marsh back").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Remove Quillan Marsh")).to_be_focused()
     page.get_by_role("link", name="Quillan Marsh").click()
@@ -202,6 +200,82 @@ def test_a_document_that_cannot_be_removed_stays_in_the_list(page: "Page") -> No
     expect(row.get_by_role("button", name="Remove Quillan Marsh")).to_be_enabled()
 
 
+def test_undo_outlives_the_list_that_it_stood_in(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    page.goto("/#/documents?text=quillan")
+    page.get_by_role("button", name="Remove Quillan Marsh").click()
+    undo = page.get_by_role("button", name="Put Quillan Marsh back")
+    expect(undo).to_be_focused()
+    page.get_by_label("Search titles, texts and ids").fill("nothing is called this")
+    expect(page.locator("main .status")).to_contain_text("No document matches")
+    expect(undo).to_be_visible()
+    page.get_by_text("Add documents", exact=True).click()
+    page.get_by_label("Text", exact=True).fill("Another one.")
+    page.get_by_label("Id (optional)").fill("kept/a")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.locator(".outcomes li.good")).to_contain_text("was added")
+    page.get_by_role("link", name="Ask", exact=True).click()
+    page.get_by_role("link", name="Documents").click()
+    wait(page)
+    undo.click()
+    expect(page.get_by_role("button", name="Remove Quillan Marsh")).to_be_focused()
+    assert page.request.get("/v1/documents/quillan-marsh").json()["text"] == LIGHTHOUSE["text"]
+
+
+def test_undo_replaces_nothing_and_can_be_dismissed(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    page.goto("/#/documents?text=quillan")
+    page.get_by_role("button", name="Remove Quillan Marsh").click()
+    undo = page.get_by_role("button", name="Put Quillan Marsh back")
+    expect(undo).to_be_focused()
+    put(page, {**LIGHTHOUSE, "text": "A later edition."})
+    undo.click()
+    expect(page.locator(".documents").get_by_role("alert")).to_contain_text("is there again")
+    assert page.request.get("/v1/documents/quillan-marsh").json()["text"] == "A later edition."
+    page.get_by_role("button", name="Dismiss Quillan Marsh").click()
+    expect(undo).to_have_count(0)
+
+
+def test_what_cannot_be_put_back_is_said_before_it_is_removed(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    kept = page.request.get("/v1/documents/quillan-marsh").json()
+
+    def show(route: "Route") -> None:  # as a file may have been, which HTTP would refuse
+        if route.request.method == "GET":
+            route.fulfill(json={**kept, "text": "A page\x0cand a page\x01."})
+        else:
+            route.continue_()
+
+    page.route("**/v1/documents/quillan-marsh", show)
+    page.goto("/#/documents?text=quillan")
+    page.get_by_role("button", name="Remove Quillan Marsh").click()
+    for_good = page.get_by_role("button", name="Remove Quillan Marsh for good")
+    expect(for_good).to_be_focused()
+    said = page.locator(".documents").get_by_role("alert")
+    expect(said).to_contain_text("cannot be put back from here: it has control characters")
+    assert page.request.get("/v1/documents/quillan-marsh").ok
+    for_good.click()
+    expect(page.get_by_role("button", name="Dismiss Quillan Marsh")).to_be_focused()
+    expect(page.get_by_role("button", name="Put Quillan Marsh back")).to_have_count(0)
+    assert page.request.get("/v1/documents/quillan-marsh").status == 404
+
+
+def test_the_number_of_documents_follows_what_is_removed_and_put_back(page: "Page") -> None:
+    put(page, {"id": "0-first", "title": "First", "text": "It is first in the list."})
+    number = info(page)["num_documents"]
+
+    def said(number: int) -> str:
+        return f" of {number:,}" if number > 50 else f"{number} document"
+
+    page.goto("/#/documents")
+    status = page.locator("main .status")
+    expect(status).to_contain_text(said(number))
+    page.get_by_role("button", name="Remove First", exact=True).click()
+    expect(status).to_contain_text(said(number - 1))
+    page.get_by_role("button", name="Put First back").click()
+    expect(status).to_contain_text(said(number))
+
+
 def test_the_list_is_searched_and_goes_on(page: "Page") -> None:
     put(page, LIGHTHOUSE)
     page.goto("/#/documents")
@@ -244,3 +318,16 @@ def test_a_document_that_was_edited_is_read_anew(page: "Page") -> None:
     page.get_by_role("button", name="Add", exact=True).click()
     page.locator(".outcomes").get_by_role("link", name="Open").click()
     expect(page.locator("article")).to_have_text("All is new.")
+
+
+def test_a_document_that_was_left_before_its_text_is_read_again(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    page.goto("/")
+    page.route("**/v1/documents/*", lambda route: None)  # never answers
+    page.goto("/#/document/quillan-marsh")
+    expect(page.locator("main h1")).to_have_text("quillan-marsh")
+    page.goto("/#/ask")
+    expect(page.get_by_label("Your question")).to_be_visible()
+    page.unroute_all(behavior="ignoreErrors")
+    page.go_back()
+    expect(page.locator("article")).to_have_text(LIGHTHOUSE["text"])

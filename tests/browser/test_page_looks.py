@@ -153,6 +153,20 @@ def test_results_do_not_jump_while_waiting(page: "Page") -> None:
     page.unroute_all(behavior="ignoreErrors")
 
 
+def test_the_navigation_stands_still_from_view_to_view(page: "Page") -> None:
+    def places() -> list[float]:
+        wait(page)
+        left: list[float] = page.locator("nav a").evaluate_all(
+            "links => links.map((link) => link.getBoundingClientRect().left)"
+        )
+        return left
+
+    page.goto("/#/ask")
+    first = places()
+    page.goto("/#/documents")
+    assert places() == first
+
+
 def test_changes_are_announced(page: "Page") -> None:
     page.goto("/")
     ask(page, questions(page)[0])

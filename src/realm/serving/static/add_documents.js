@@ -1,6 +1,6 @@
 // How does a person add documents: pasted, or as files?
 
-import { putDocuments, readDocument, Refusal } from "./api.js";
+import { isThere, putDocuments } from "./api.js";
 import { element, newId } from "./dom.js";
 import { count } from "./format.js";
 import { messageOf } from "./notices.js";
@@ -110,12 +110,7 @@ function pasteForm(report, onadded) {
 async function freeId(id) {
   for (let number = 1; ; number += 1) {
     const candidate = number === 1 ? id : `${id}-${number}`;
-    try {
-      await readDocument(candidate);
-    } catch (error) {
-      if (error instanceof Refusal && error.status === 404) return candidate;
-      throw error;
-    }
+    if (!(await isThere(candidate))) return candidate;
   }
 }
 

@@ -4,11 +4,12 @@ import { askForToken, token } from "./token.js";
 
 /** @typedef {{passage_id: number, title: string, text: string, answer_start: number, answer_end: number, retrieval_probability: number}} Evidence */
 /** @typedef {{text: string, probability: number, document_id: string, start: number, end: number, passage: Evidence}} Answer */
-/** @typedef {{passage_id: number | null, document_id: string | null, title: string, text: string, start: number | null, end: number | null, retrieval_probability: number, reading_probability: number, contribution: number, answer_start: number | null, answer_end: number | null}} Candidate */
+/** @typedef {{passage_id: number | null, document_id: string | null, title: string, text: string, start: number | null, end: number | null, retrieval_probability: number}} Read */
+/** @typedef {Read & {reading_probability: number, contribution: number, answer_start: number | null, answer_end: number | null}} Candidate */
 /** @typedef {{question: string, answers: Answer[], null_probability: number, abstained: boolean, corpus_version: string, candidates?: Candidate[]}} Answered */
 /** @typedef {{passage_id: number, document_id: string, title: string, text: string, score: number, start: number, end: number}} Found */
 /** @typedef {{text: string, probability: number, probability_without_retrieval: number}} Filling */
-/** @typedef {{passage_id: number | null, document_id: string | null, title: string, text: string, start: number | null, end: number | null, retrieval_probability: number, answer_probability: number, retrieval_utility: number}} FilledCandidate */
+/** @typedef {Read & {answer_probability: number, retrieval_utility: number}} FilledCandidate */
 /** @typedef {{query: string, answer: Filling, retrieval_utility: number, candidates: FilledCandidate[], fillings: Filling[], fillings_without_retrieval: Filling[]}} Filled */
 /** @typedef {{id: string, title: string, text: string}} NewDocument */
 /** @typedef {{id: string, title: string, num_passages: number, origin: string}} Summary */
@@ -19,14 +20,13 @@ import { askForToken, token } from "./token.js";
 export class Refusal extends Error {
   /**
    * @param {number} status 0 if the server could not be reached
-   * @param {{title?: string, detail?: string, field?: string}} problem
+   * @param {{title?: string, detail?: string}} problem
    * @param {number | null} retryAfter seconds
    */
   constructor(status, problem, retryAfter = null) {
     super(problem.detail || problem.title || `The server answered ${status}.`);
     this.status = status;
     this.title = problem.title ?? "";
-    this.field = problem.field ?? "";
     this.retryAfter = retryAfter;
   }
 }
@@ -86,6 +86,17 @@ export function listDocuments(text, after, signal) {
  */
 export function readDocument(id, signal) {
   return request("GET", `v1/documents/${encodeURIComponent(id)}`, { signal });
+}
+
+/** @param {string} id that a document may have */
+export async function isThere(id) {
+  try {
+    await readDocument(id);
+    return true;
+  } catch (error) {
+    if (error instanceof Refusal && error.status === 404) return false;
+    throw error;
+  }
 }
 
 /**

@@ -11,13 +11,16 @@ import { address } from "./routes.js";
 
 /** @typedef {import("./forms.js").Question} Question */
 
+export const TITLE = "Ask the documents";
+export const LABEL = "Your question";
+
 /** @param {import("./page.js").App} app */
 export function askView(app) {
   const { can, examples } = app.info;
-  const { form, fill } = createQuestionForm("Your question", can.answer ? "Ask" : "Search",
+  const { form, fill } = createQuestionForm(LABEL, can.answer ? "Ask" : "Search",
     (question) => app.go(questionAddress("ask", question), true));
   return inquiryView(app, {
-    title: "Ask the documents",
+    title: TITLE,
     notice: !can.answer && noReader(can.retrieve),
     form: can.answer || can.retrieve ? form : null,
     read: questionOf,

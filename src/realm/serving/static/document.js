@@ -16,23 +16,32 @@ export function documentView(app) {
   const heading = element("h1", { tabindex: -1, dir: "auto" });
   const back = element("a", { href: "#/ask", onclick: goBack }, "← Back");
   const view = element("div", { class: "stack" }, element("p", {}, back), heading, inquiry.element);
-  let shown = "";
 
   /**
    * @param {import("./routes.js").Route} route
    * @param {boolean} isForced
    */
-  async function enter({ id, query }, isForced) {
+  function enter({ id, query }, isForced) {
     const key = JSON.stringify([id, query, app.info.corpus_version]);
-    if (key === shown && !isForced) return;
-    shown = key;
+    if (inquiry.isShown(key) && !isForced) return;
     heading.textContent = id;
-    inquiry.reset([]);
-    await inquiry.run((signal) => readDocument(id, signal), (found) => {
+    inquiry.reset(key, []);
+    heading.focus({ preventScroll: true });
+    inquiry.run(key, (signal) => readDocument(id, signal), (found) => {
       heading.textContent = found.title || id;
+      queueMicrotask(pointOut); // once the text stands on the page
       return shownDocument(found, offset(query.start), offset(query.end));
     });
-    view.querySelector("mark")?.scrollIntoView({ block: "center" });
+  }
+
+  /** Go to the words that are marked: who reads on by keyboard or by ear begins there. */
+  function pointOut() {
+    const mark = view.querySelector("mark");
+    if (!mark) return;
+    mark.scrollIntoView({ block: "center" });
+    mark.tabIndex = -1;
+    const isWhereItWas = [heading, document.body].includes(/** @type {HTMLElement} */ (document.activeElement));
+    if (isWhereItWas) mark.focus({ preventScroll: true });
   }
 
   /** @param {Event} event */

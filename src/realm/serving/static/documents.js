@@ -1,17 +1,15 @@
 // Which documents are there, and how do they come and go?
 
-import { listDocuments, putDocuments, readDocument, removeDocument } from "./api.js";
+import { listDocuments } from "./api.js";
 import { createAdding } from "./add_documents.js";
-import { announce, element } from "./dom.js";
+import { documentRow } from "./document_row.js";
+import { element } from "./dom.js";
 import { createForm } from "./forms.js";
 import { count } from "./format.js";
-import { messageOf, problem } from "./notices.js";
-import { source } from "./passages.js";
+import { problem } from "./notices.js";
 import { address } from "./routes.js";
 
 const WAIT_FOR_TYPING = 200; // milliseconds
-
-/** @typedef {import("./api.js").Summary} Summary */
 
 /**
  * @param {import("./page.js").App} app
@@ -56,7 +54,7 @@ export function documentsView(app) {
     list.load(text);
   }
 
-  return { element: view, heading, input, enter, leave: () => clearTimeout(typing), name: () => "Documents" };
+  return { element: view, heading, input, enter, leave: () => clearTimeout(typing), name: () => "Documents", retell: list.retell };
 }
 
 /** @param {import("./page.js").App} app */
@@ -80,19 +78,22 @@ function createList(app) {
     try {
       const { documents, next } = await listDocuments(text, isNext ? after : "", own.signal);
       if (running !== own) return;
-      const made = documents.map((summary) => documentRow(summary, app));
-      if (!isNext) rows.replaceChildren();
+      const made = documents.map((summary) => documentRow(summary, app, keep));
+      if (!isNext) for (const row of there()) row.remove(); // the others hold Undo
       rows.append(...made);
       if (isNext) made[0]?.querySelector("a")?.focus();
       after = next ?? "";
       more.hidden = !next;
-      status.textContent = told(rows.children.length);
+      tell();
     } catch (error) {
       if (running !== own) return;
       failure.replaceChildren(problem(error, () => void page(isNext)));
     }
     rows.removeAttribute("aria-busy");
   }
+
+  const there = () => rows.querySelectorAll(":scope > :not(.removed)");
+  const tell = () => (status.textContent = told(there().length));
 
   /** @param {number} number */
   function told(number) {
@@ -101,74 +102,19 @@ function createList(app) {
     return after ? `The first ${count(number, "document")}${of}` : count(number, "document");
   }
 
+  /** @param {Element} row whose document was removed or put back, perhaps while the list was read anew */
+  function keep(row) {
+    if (!rows.contains(row)) rows.prepend(row);
+    tell();
+  }
+
   /** @param {string} wanted */
   function load(wanted) {
     text = wanted;
     void page(false);
   }
 
-  return { element: element("section", { "aria-label": "List of documents" }, status, rows, failure, more), load };
+  const shown = element("section", { "aria-label": "List of documents" }, status, rows, failure, more);
+  return { element: shown, load, retell: () => void (status.textContent && tell()) };
 }
 
-/**
- * One document, that can be removed and put back.
- * @param {Summary} summary
- * @param {import("./page.js").App} app
- */
-function documentRow(summary, app) {
-  const { id, title } = summary;
-  const name = title || id;
-  const wrong = element("p", { class: "wrong said", role: "alert" });
-  const row = element("li", { "data-id": id });
-
-  /** @param {Summary} now */
-  function present({ num_passages, origin }) {
-    const isEdited = origin === "edited" && element("span", { class: "badge" }, "added here");
-    const remove = button(`Remove ${name}`, "Remove", takeAway);
-    row.replaceChildren(
-      element("div", { class: "what" }, source(id, title, {}, element("span", {}, count(num_passages, "passage")), isEdited)),
-      app.info.can.edit ? remove : "", wrong);
-    return remove;
-  }
-
-  async function takeAway() {
-    const { text } = await readDocument(id);
-    const { corpus_version } = await removeDocument(id);
-    app.noteVersion(corpus_version);
-    const undo = button(`Put ${name} back`, "Undo", () => putBack(text));
-    row.replaceChildren(element("p", { class: "what soft" }, "Removed ", element("bdi", {}, name)), undo, wrong);
-    undo.focus();
-    announce(`${name} was removed. Undo puts it back.`);
-  }
-
-  /** @param {string} text */
-  async function putBack(text) {
-    const { edits, corpus_version } = await putDocuments([{ id, title, text }]);
-    app.noteVersion(corpus_version);
-    present({ ...summary, origin: "edited", num_passages: edits[0].num_passages }).focus();
-    announce(`${name} is back.`);
-  }
-
-  /**
-   * @param {string} label
-   * @param {string} text
-   * @param {() => Promise<void>} change
-   */
-  function button(label, text, change) {
-    const made = element("button", { type: "button", "aria-label": label, async onclick() {
-      made.disabled = true;
-      wrong.textContent = "";
-      try {
-        await change();
-      } catch (error) {
-        wrong.textContent = messageOf(error);
-        made.disabled = false;
-        made.focus();
-      }
-    } }, text);
-    return made;
-  }
-
-  present(summary);
-  return row;
-}

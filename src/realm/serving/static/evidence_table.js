@@ -20,7 +20,7 @@ import { passage, source } from "./passages.js";
 
 /**
  * What either way of asking says of a candidate, with what only one of them does.
- * @param {{document_id: string | null, title: string, text: string, start: number | null, end: number | null, retrieval_probability: number}} candidate
+ * @param {import("./api.js").Read} candidate
  * @param {Pick<Row, "start" | "end" | "read" | "contributed" | "utility">} said
  * @returns {Row}
  */

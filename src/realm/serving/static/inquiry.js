@@ -18,19 +18,23 @@ export function createInquiry(refuse) {
   const results = element("div", { class: "results stack" });
   /** @type {AbortController | null} */
   let running = null;
+  let shown = ""; // which question it is whose answer is shown, or being asked for
 
   /**
    * Ask, and show what comes; a question before it is given up.
    * @template T
+   * @param {string} key of the question
    * @param {(signal: AbortSignal) => Promise<T>} ask
    * @param {(answer: T) => Shown} show
    */
-  async function run(ask, show) {
+  async function run(key, ask, show) {
     stop();
+    shown = key;
     const own = new AbortController();
     running = own;
     results.setAttribute("aria-busy", "true");
     status.textContent = "Reading…";
+    links.replaceChildren();
     const begun = performance.now();
     try {
       const answer = await ask(own.signal);
@@ -41,15 +45,15 @@ export function createInquiry(refuse) {
     } catch (error) {
       if (running !== own) return;
       const isOfWords = refuse && error instanceof Refusal && error.status === 422;
-      present(isOfWords ? [] : [problem(error, () => run(ask, show))]);
+      present(isOfWords ? [] : [problem(error, () => run(key, ask, show))]);
       if (isOfWords) refuse(error.message);
     }
     running = null;
   }
 
-  /** Give up what is being asked. */
+  /** Give up what is being asked: it has not been shown, and is asked again by whoever comes back. */
   function stop() {
-    if (running) status.textContent = "";
+    if (running) status.textContent = shown = "";
     running?.abort();
     running = null;
     results.removeAttribute("aria-busy");
@@ -67,14 +71,21 @@ export function createInquiry(refuse) {
     results.removeAttribute("aria-busy");
   }
 
-  /** @param {import("./dom.js").Child[]} content */
-  function reset(content) {
+  /**
+   * Show what needs no asking.
+   * @param {string} key
+   * @param {import("./dom.js").Child[]} content
+   */
+  function reset(key, content) {
     stop();
+    shown = key;
     present(content);
   }
 
+  /** @param {string} key */
+  const isShown = (key) => key === shown;
   const line = element("div", { class: "row spread" }, status, links);
-  return { element: element("section", { "aria-label": "Results" }, line, results), run, stop, reset };
+  return { element: element("section", { "aria-label": "Results" }, line, results), run, stop, reset, isShown };
 }
 
 /**
@@ -100,7 +111,6 @@ export function inquiryView(app, { title, lead, notice, form, read, fill, ask, s
   const view = element("div", { class: "stack" },
     heading, notice, form && [lead && element("p", { class: "soft" }, lead), form.element, inquiry.element]);
   const input = form?.input ?? null;
-  let shown = "";
 
   const choose = (/** @type {string} */ example) => {
     input?.focus();
@@ -118,11 +128,10 @@ export function inquiryView(app, { title, lead, notice, form, read, fill, ask, s
     const asked = read(query);
     const words = fill(asked);
     const key = JSON.stringify([asked, app.info.corpus_version]);
-    if (key === shown && !isForced) return;
-    shown = key;
-    if (words) inquiry.run((signal) => ask(asked, signal), (answer) => show(answer, asked));
-    else if (!examples.length) inquiry.reset([]);
-    else inquiry.reset([element("h2", { class: "soft small" }, "For example"), element("ul", { class: "examples" }, examples.slice(0, 6).map(button))]);
+    if (inquiry.isShown(key) && !isForced) return;
+    if (words) inquiry.run(key, (signal) => ask(asked, signal), (answer) => show(answer, asked));
+    else if (!examples.length) inquiry.reset(key, []);
+    else inquiry.reset(key, [element("h2", { class: "soft small" }, "For example"), element("ul", { class: "examples" }, examples.slice(0, 6).map(button))]);
   }
 
   const name = (/** @type {import("./routes.js").Route} */ { query }) => query.q || query.text || title;

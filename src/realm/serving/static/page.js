@@ -7,7 +7,7 @@ import { documentsView } from "./documents.js";
 import { element } from "./dom.js";
 import { fillMaskView } from "./fill_mask.js";
 import { age, count } from "./format.js";
-import { problem } from "./notices.js";
+import { opening } from "./opening.js";
 import { parseRoute } from "./routes.js";
 import { whyView } from "./why.js";
 
@@ -19,6 +19,7 @@ import { whyView } from "./why.js";
  * @property {(route: import("./routes.js").Route, isForced: boolean) => void} enter
  * @property {() => void} leave
  * @property {(route: import("./routes.js").Route) => string} name for the window's title
+ * @property {() => void} [retell] what the server says of itself has changed
  * @property {() => void} [escape]
  */
 
@@ -77,18 +78,24 @@ async function refreshInfo(app) {
   if (own !== numDescribed) return; // asked before the latest edit
   app.info = facts;
   describe(facts);
+  for (const { view } of kept.values()) view.retell?.();
 }
 
 /** @param {App} app */
 function show(app) {
-  const route = parseRoute(location.hash);
-  if (!(route.view in VIEWS)) Object.assign(route, { view: "ask", id: "" });
+  const route = routeHere();
   numVisited += 1;
   if (route.view !== current) change(route.view, app);
   const { view } = /** @type {Kept} */ (kept.get(current));
   view.enter(route, isForced);
   isForced = false;
   document.title = `${view.name(route)} – REALM`;
+}
+
+/** Where the address leads: to the questions, if it names no view. */
+function routeHere() {
+  const route = parseRoute(location.hash);
+  return Object.hasOwn(VIEWS, route.view) ? route : { ...route, view: "ask", id: "" };
 }
 
 /**
@@ -105,10 +112,7 @@ function change(name, app) {
   const found = kept.get(name) ?? { view: VIEWS[name](app), scroll: 0, focus: null };
   kept.set(name, found);
   current = name;
-  for (const link of document.querySelectorAll("[data-view]")) {
-    if (link.getAttribute("data-view") === name) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
-  }
+  pointAt(name);
   main.replaceChildren(found.view.element);
   const isAsking = name === "ask" && !location.hash.includes("?");
   const focus = isAsking && found.view.input ? found.view.input : found.focus ?? found.view.heading;
@@ -118,26 +122,50 @@ function change(name, app) {
 
 /** @param {import("./api.js").Info} facts */
 function describe({ name, model, snapshot, snapshot_age_seconds, corpus_version, num_documents, num_passages }) {
-  const [base, edits = ""] = corpus_version.split(/:(?=[^:]*$)/);
-  const version = edits ? `${base.slice(0, 8)}:${edits}` : base.slice(0, 16);
   const made = snapshot_age_seconds === null ? "Snapshot" : `Snapshot made ${age(snapshot_age_seconds)}`;
   about.replaceChildren(
     element("p", {},
-      element("span", { title: model }, `Model ${name}`),
+      element("span", {}, `Run ${name}`),
+      version("Model ", model),
       element("span", { title: snapshot }, made),
       element("span", {}, `${count(num_passages, "passage")} of ${count(num_documents, "document")}`),
-      element("span", { title: corpus_version }, "Corpus ", element("code", {}, version)),
+      version("Corpus ", corpus_version),
     ),
   );
 }
 
-/** Ask what this server can do, until it says so. */
-async function begin() {
-  try {
-    start(await info());
-  } catch (error) {
-    main.replaceChildren(problem(error, () => void begin()));
+/** @param {string} name of the view that the navigation shows as the present one */
+function pointAt(name) {
+  for (const link of document.querySelectorAll("[data-view]")) {
+    if (link.getAttribute("data-view") === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
+}
+
+/**
+ * A version, which a fingerprint's first digits tell from others well enough.
+ * @param {string} what
+ * @param {string} whole
+ */
+function version(what, whole) {
+  const short = whole.replace(/[0-9a-f]{9,}/g, (digits) => digits.slice(0, 8));
+  return element("span", { title: whole }, what, element("code", {}, short));
+}
+
+/** Wait until the server says what it can do; what was written meanwhile stays. */
+function begin() {
+  const { hash } = location;
+  const { view, query } = routeHere();
+  pointAt(view);
+  opening(main, view === "ask" ? query : null, (facts, input) => {
+    const isWriting = document.activeElement === input;
+    start(facts);
+    const box = current === "ask" && kept.get(current)?.view.input;
+    if (box && location.hash === hash) box.value = input.value;
+    if (!box || !isWriting) return;
+    box.focus();
+    box.setSelectionRange(input.selectionStart, input.selectionEnd);
+  });
 }
 
 /** @param {KeyboardEvent} event */
@@ -166,4 +194,4 @@ document.getElementById("skip")?.addEventListener("click", (event) => {
   event.preventDefault(); // its address would be taken for a view's
   main.focus();
 });
-void begin();
+begin();
