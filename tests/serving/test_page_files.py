@@ -59,4 +59,4 @@ def test_the_page_has_no_code_or_style_of_its_own() -> None:
 
 
 def test_the_page_is_light() -> None:
-    assert sum(file.stat().st_size for file in FILES) < 90_000  # as written, with its comments
+    assert sum(file.stat().st_size for file in FILES) < 96_000  # as written, with its comments
