@@ -64,8 +64,7 @@ def measure(bench: Bench) -> None:
     }
     seen = {name: Watched([], [], [], []) for name in ways}
     sides: dict[str, Repeat] = {
-        name: training_side(bench, world, refresh, seen[name])
-        for name, refresh in ways.items()
+        name: training_side(bench, world, refresh, seen[name]) for name, refresh in ways.items()
     }
     rounds = min(bench.repeats, _ROUNDS[bench.size])
     samples = by_turns(sides, rounds, warm_ups=0)  # the first step of each is its own
@@ -93,9 +92,7 @@ def report_rows(bench: Bench, samples: Samples, seen: dict[str, Watched], what: 
         add("longest swap", samples, "the bound", unit="ms", better="lower", tuned=True)
 
 
-def training_side(
-    bench: Bench, world: World, refresh: dict[str, Any], seen: Watched
-) -> Repeat:
+def training_side(bench: Bench, world: World, refresh: dict[str, Any], seen: Watched) -> Repeat:
     """A side that pre-trains from the start and reports steps a second, refreshes included."""
     settings = PretrainSettings.model_validate(
         {

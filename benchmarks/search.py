@@ -55,7 +55,8 @@ def measure(bench: Bench) -> None:
                 sides[_SCANN] = scann.side("search", k=_K)
             bench.report.compare_all(
                 f"exact top {_K} of {len(stored):,} x {stored.shape[1]}, {batch:,} at once",
-                by_turns(sides, _TURNS * bench.repeats), unit="queries/s", tuned={_CALIBRATED, _SCANN},
+                by_turns(sides, _TURNS * bench.repeats),
+                unit="queries/s", tuned={_CALIBRATED, _SCANN},
                 note=note,
             )  # fmt: skip
     check_agreement(bench, stored, whole, flat)
@@ -108,8 +109,8 @@ def measure_approximate(bench: Bench, stored: Tensor, whole: Tensor, note: str) 
         asked = queries[:batch]
         sides = {OURS: searching(index, asked), _EXACT: searching(exact, asked)}
         bench.report.compare(
-            f"approximate top {_K}, {batch:,} at once", by_turns(sides, _TURNS * bench.repeats), _EXACT,
-            unit="queries/s", tuned=True, note="; ".join(filter(None, notes)),
+            f"approximate top {_K}, {batch:,} at once", by_turns(sides, _TURNS * bench.repeats),
+            _EXACT, unit="queries/s", tuned=True, note="; ".join(filter(None, notes)),
         )  # fmt: skip
 
 

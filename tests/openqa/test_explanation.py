@@ -110,7 +110,7 @@ def test_the_numbers_are_those_of_the_answer(
     answers: str,
 ) -> None:
     """Scores count by their weight, and one name has one value."""
-    values = {"reader_passages": 4, "retrieval_weight": 3.0}
+    values: dict[str, object] = {"reader_passages": 4, "retrieval_weight": 3.0}
     values |= {"null_passage": null_passage, "answers": answers}
     index = small_snapshot.index(IndexSettings())
     answerer = Answerer(
