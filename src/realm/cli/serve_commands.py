@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from realm.stages import Run
 
 _SECTION = "service."
+_SERVICE = "realm.serving.service"  # brings torch along: it is imported with what it needs
 _ACCESS = "Access"
 
 TokenFileOption = Annotated[
@@ -60,10 +61,7 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     ] = False,
     drain_seconds: Annotated[
         float,
-        typer.Option(
-            min=0,
-            help="How long requests may take to finish after SIGTERM.",
-        ),
+        typer.Option(min=0, help="How long requests may take to finish after SIGTERM."),
     ] = 30.0,
     assignments: SetOption = None,
 ) -> None:
@@ -83,10 +81,9 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     together), batch_passages (passages read together), queue_size (questions
     that may wait), deadline_seconds, max_body_bytes, max_document_bytes.
     """
-    with uncollected():
-        _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
-        from realm.serving.process import bind
-        from realm.serving.service import service_settings
+    _need("fastapi", "uvicorn", "prometheus_client", _SERVICE, command="serve", extra="serve")
+    from realm.serving.process import bind
+    from realm.serving.service import service_settings
 
     access, can_edit = _access(host, token_file, is_open=allow_edits)
     given = [a for a in assignments or () if a.startswith(_SECTION)]
@@ -167,6 +164,7 @@ def mcp(run: RunOption, assignments: SetOption = None) -> None:
         corpus.close()
 
 
+@uncollected()
 def _need(*modules: str, command: str, extra: str) -> None:
     """Say how to install what a command needs."""
     for module in modules:
