@@ -21,7 +21,7 @@ format: $(INSTALLED)
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
-# Well under an hour on two idle cores, without the first call's downloads; needs REALM_DATA.
+# Half an hour on two idle cores, without the first call's downloads; needs REALM_DATA.
 bench: $(INSTALLED)
 	set -e; for name in $(BENCHMARKS); do \
 	  .venv/bin/python benchmarks/$$name.py --size reduced --json .benchmarks/reduced/$$name.json; \
