@@ -25,18 +25,18 @@ def search(
 
 
 @given(
-    st.integers(0, 10_000), st.integers(1, 600), st.integers(1, 5), st.booleans(),
-    st.sampled_from([1, 3]),
+    st.integers(0, 10_000), st.integers(1, 600), st.integers(1, 5),
+    st.sampled_from([0.0, 0.1, 0.4]), st.sampled_from([1, 3]),
 )  # fmt: skip
 def test_the_same_rows_in_the_same_order(
-    seed: int, num_more: int, k: int, has_hidden: bool, num_threads: int
+    seed: int, num_more: int, k: int, hidden_share: float, num_threads: int
 ) -> None:
     num_rows = BLOCK * k + num_more  # fewer are not scanned
     # Small whole numbers: sums are exact in any order, and many scores are equal.
     random = np.random.default_rng(seed)
     embeddings = torch.from_numpy(random.integers(-9, 10, (num_rows, 6))).half()
     queries = torch.from_numpy(random.integers(-9, 10, (3, 6))).float()
-    hidden = np.flatnonzero(random.random(num_rows) < 0.4 * has_hidden)
+    hidden = np.flatnonzero(random.random(num_rows) < hidden_share)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: num_threads)
         patch.setattr(scan, "_ROWS_OF_A_THREAD", 100)
@@ -56,6 +56,14 @@ def test_contenders_by_hand() -> None:
     assert found.queries.tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert found.rows.tolist() == [196, 197, 198, 0, 1, 2, 3]
     assert found.scores.tolist() == [196, 197, 198, 0, -1, -2, -3]
+
+
+def test_hidden_rows_that_crowd_the_top_are_looked_past() -> None:
+    rows = torch.arange(1_000.0)[:, None].half()
+    queries, error, best = torch.ones(1, 1), torch.zeros(1), torch.arange(900, 1_000)
+    found = scan_contenders(queries, rows, best, error, 2)
+    assert found is not None
+    assert found.rows.tolist() == [898, 899]
 
 
 def test_more_copies_than_are_looked_for_are_left_to_others() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,6 +22,9 @@ from realm.index.blocks import Contenders
 _SPARE = 64  # rows found beyond those asked for: one of them has to be certainly worse
 # Fewer are not worth a thread: the workers of torch still wait for more work on the other cores.
 _ROWS_OF_A_THREAD = 1 << 20
+
+
+_MOST_HIDDEN = 4  # one row in so many: where more are hidden, too few others are found beside them
 
 
 @cache
@@ -46,25 +49,56 @@ def scan_contenders(
     `error` is what the kernel's scores may differ by from ours. None where so many are equally
     good that not all of them were found.
     """
-    is_found = torch.ones(len(rows), dtype=torch.bool).index_fill_(0, hidden, False)
+    found = None
+    if len(hidden) * _MOST_HIDDEN <= len(rows):
+        found = _contenders(queries, rows, hidden, None, error, k)
+    if found is None and len(hidden):
+        # Too few of the best can be found. To ask it of every row takes half as long again.
+        is_found = torch.ones(len(rows), dtype=torch.bool).index_fill_(0, hidden, False)
+        found = _contenders(queries, rows, hidden, is_found, error, k)
+    return found
+
+
+def _contenders(
+    queries: Float[Tensor, "queries dim"],
+    rows: Float[Tensor, "rows dim"],
+    hidden: Int[Tensor, " hidden"],
+    is_found: Tensor | None,
+    error: Float[Tensor, " queries"],
+    k: int,
+) -> Contenders | None:
+    """The same, with hidden rows left out of what was found, or (`is_found`) never looked at."""
     num_threads = min(torch.get_num_threads(), 1 + len(rows) // _ROWS_OF_A_THREAD)
     size = -(-len(rows) // num_threads)
     scan = partial(_scan, queries.contiguous(), k=k + _SPARE)
+    shares = [None] * num_threads if is_found is None else is_found.split(size)
     if num_threads == 1:  # on a busy machine a new thread waits for its turn
-        parts = [scan(rows, is_found)]
+        parts = [scan(rows, shares[0])]
     else:
         with ThreadPoolExecutor(num_threads) as threads:
-            parts = list(threads.map(scan, rows.split(size), is_found.split(size)))
+            parts = list(threads.map(scan, rows.split(size), shares))
     scores = torch.cat([part[0] for part in parts], dim=1)
     numbers = torch.cat([_counted_on(part[1], size * i) for i, part in enumerate(parts)], dim=1)
-    least = scores.topk(k, dim=1).values[:, -1:] - 2 * error[:, None]
+    can_be_found = (numbers >= 0) & ~_is_among(numbers, hidden)
+    best = scores.where(can_be_found, -torch.inf).topk(k, dim=1).values
+    least = best[:, -1:] - 2 * error[:, None]
     # What a part left out is no better than the worst that it kept, if it kept all it was to.
     if any(((part[0][:, -1:] >= least) & (part[1][:, -1:] >= 0)).any() for part in parts):
         return None
     numbers, order = numbers.sort(dim=1)
-    scores = scores.gather(1, order)
-    query, place = ((scores >= least) & (numbers >= 0)).nonzero(as_tuple=True)
+    scores, can_be_found = scores.gather(1, order), can_be_found.gather(1, order)
+    query, place = ((scores >= least) & can_be_found).nonzero(as_tuple=True)
     return Contenders(query, numbers[query, place], scores[query, place])
+
+
+def _is_among(
+    numbers: Int[Tensor, "queries found"], hidden: Int[Tensor, " hidden"]
+) -> Bool[Tensor, "queries found"]:
+    """Whether each number is one of these, which ascend."""
+    if not len(hidden):
+        return torch.zeros_like(numbers, dtype=torch.bool)
+    place = torch.searchsorted(hidden, numbers.contiguous()).clamp(max=len(hidden) - 1)
+    return hidden[place] == numbers
 
 
 def summing_error(
@@ -78,7 +112,7 @@ def summing_error(
 def _scan(
     queries: Float[Tensor, "queries dim"],
     rows: Float[Tensor, "rows dim"],
-    is_found: Tensor,
+    is_found: Tensor | None,
     *,
     k: int,
 ) -> tuple[Float[Tensor, "queries k"], Int[Tensor, "queries k"]]:
@@ -93,7 +127,7 @@ def _scan(
     index.ntotal = len(rows)
     index.is_trained = True
     parameters = None
-    if not is_found.all():
+    if is_found is not None:
         bits = np.packbits(is_found.numpy(), bitorder="little")
         parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
     # faiss would share out the queries among threads, and there is one of them as a rule.
