@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -115,22 +114,6 @@ def test_equal_content_has_equal_fingerprints(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "one") == read_manifest(tmp_path / "two")
     assert fingerprint_of({"a": 1, "b": 2}) == fingerprint_of({"b": 2, "a": 1})
     assert fingerprint_of({"a": 1}) != fingerprint_of({"a": 2})
-
-
-def test_a_copy_is_as_old_as_what_it_is_of(tmp_path: Path) -> None:
-    """Also where the copy's files are new; those that were not dated are as old as their files."""
-    before = time.time()
-    write(tmp_path / "one")
-    shutil.copytree(tmp_path / "one", tmp_path / "two")
-    file = tmp_path / "two" / MANIFEST
-    os.utime(file, (1, 1))
-    assert before - 1 < read_manifest(tmp_path / "two").made < time.time() + 1
-    facts = json.loads(file.read_text())
-    del facts["made"]
-    file.write_text(json.dumps(facts))
-    os.utime(file, (1, 1))
-    assert read_manifest(tmp_path / "two").made == 1.0
-    assert read_manifest(tmp_path / "two") == read_manifest(tmp_path / "one")
 
 
 KILLED_WRITER = """

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,11 +26,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact is, what it was made from, what it holds and when it was made.
-
-    `made` is in seconds since the epoch. It tells nothing of what an artifact is: equal ones are
-    equal at any time.
-    """
+    """What an artifact is, what it was made from and what it holds."""
 
     kind: str
     settings: dict[str, Any]
@@ -39,7 +34,6 @@ class Manifest:
     counts: dict[str, int | float]
     files: dict[str, dict[str, Any]]
     fingerprint: str
-    made: float = field(compare=False)
 
 
 @dataclass
@@ -118,9 +112,7 @@ def read_manifest(path: Path) -> Manifest:
                 f"{path} has format version {version}, this program reads {FORMAT_VERSION}: "
                 "delete it and run its stage again"
             )
-        # Before they were dated, the file itself told.
-        made = float(facts.pop("made", file.stat().st_mtime))
-        manifest = Manifest(**facts, made=made)
+        manifest = Manifest(**facts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{file} is damaged: delete {path} and run its stage again") from error
     if manifest.fingerprint != _fingerprint(facts):
@@ -209,8 +201,7 @@ def _write_manifest(
         "files": files,
     }
     facts["fingerprint"] = _fingerprint(facts)
-    about = {"format_version": FORMAT_VERSION, "made": round(time.time(), 3)}
-    text = json.dumps({**about, **facts}, indent=1, ensure_ascii=False)
+    text = json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=1, ensure_ascii=False)
     write_atomically(staging.path / MANIFEST, text + "\n")
 
 

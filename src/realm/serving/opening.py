@@ -2,7 +2,7 @@
 
 import torch
 
-from realm.artifact import read_manifest
+from realm.artifact import MANIFEST, read_manifest
 from realm.errors import ArtifactError
 from realm.evaluation.fill_mask import MaskFiller
 from realm.living.corpus import LivingCorpus
@@ -31,7 +31,7 @@ def describe(run: Run, corpus: Corpus) -> Served:
     return Served(
         name=run.path.resolve().name,
         versions=versions_of(run, name),
-        snapshot_made=run.snapshot(name).manifest.made,
+        snapshot_made=(run.snapshot(name).path / MANIFEST).stat().st_mtime,
         examples=(
             *example_questions(run, corpus),
             *(() if "fill_mask" in missing else example_gaps(run)),
