@@ -11,7 +11,7 @@ import typer
 from realm.cli.options import RunOption, SetOption, open_existing
 from realm.cli.terminal import say
 from realm.errors import ResourceError
-from realm.memory import keep_freed_memory, uncollected
+from realm.memory import uncollected
 
 if TYPE_CHECKING:
     from realm.serving.gate import Access
@@ -133,6 +133,7 @@ def _run(
 @uncollected()
 def _service(run: "Run", settings: "ServiceSettings") -> "Service":
     """The run with its model loaded, so that the first question need not wait for it."""
+    from realm.memory import keep_freed_memory
     from realm.serving.opening import describe, open_corpus
     from realm.serving.service import Service
     from realm.serving.threads import in_passing
