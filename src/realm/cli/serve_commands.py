@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from realm.stages import Run
 
 _SECTION = "service."
-_SERVICE = "realm.serving.service"  # brings torch along: it is imported with what it needs
 _ACCESS = "Access"
 
 TokenFileOption = Annotated[
@@ -81,17 +80,18 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     together), batch_passages (passages read together), queue_size (questions
     that may wait), deadline_seconds, max_body_bytes, max_document_bytes.
     """
-    _need("fastapi", "uvicorn", "prometheus_client", _SERVICE, command="serve", extra="serve")
-    from realm.serving.process import bind
-    from realm.serving.service import service_settings
+    with uncollected():  # until all is there that stays
+        _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
+        from realm.serving.process import bind
+        from realm.serving.service import service_settings
 
-    access, can_edit = _access(host, token_file, is_open=allow_edits)
-    given = [a for a in assignments or () if a.startswith(_SECTION)]
-    settings = service_settings([a.removeprefix(_SECTION) for a in given])
-    settings = settings.model_copy(update={"can_edit": can_edit, "log_questions": log_questions})
-    with bind(host, port) as listener:  # before the model is loaded: a port in use is said at once
-        opened = open_existing(run, [a for a in assignments or () if a not in given])
-        _run(opened, listener, access, settings, drain_seconds)
+        access, can_edit = _access(host, token_file, is_open=allow_edits)
+        given = [a for a in assignments or () if a.startswith(_SECTION)]
+        limits = service_settings([a.removeprefix(_SECTION) for a in given])
+        settings = limits.model_copy(update={"can_edit": can_edit, "log_questions": log_questions})
+        with bind(host, port) as listener:  # first of all: a port in use is said at once
+            opened = open_existing(run, [a for a in assignments or () if a not in given])
+            _run(opened, listener, access, settings, drain_seconds)
 
 
 def _access(host: str, token_file: Path | None, *, is_open: bool) -> "tuple[Access, bool]":
@@ -121,7 +121,8 @@ def _run(
 
     service = _service(run, settings)
     app = create_app(service, access)
-    gc.freeze()  # all of it stays: there is nothing to collect
+    gc.freeze()
+    gc.enable()
     log_to_standard_error()
 
     def say_ready() -> None:
@@ -130,7 +131,6 @@ def _run(
     run_server(app, listener, service, drain_seconds=drain_seconds, on_ready=say_ready)
 
 
-@uncollected()
 def _service(run: "Run", settings: "ServiceSettings") -> "Service":
     """The run with its model loaded, so that the first question need not wait for it."""
     from realm.memory import keep_freed_memory
@@ -165,7 +165,6 @@ def mcp(run: RunOption, assignments: SetOption = None) -> None:
         corpus.close()
 
 
-@uncollected()
 def _need(*modules: str, command: str, extra: str) -> None:
     """Say how to install what a command needs."""
     for module in modules:
