@@ -119,10 +119,13 @@ class Costs:
         self.trunk_rests = experiment.warm_start.embedder.objective.trains == "projection"
         self._draw = np.random.default_rng(0)
 
+    def rests_throughout(self, settings: RealmSettings) -> bool:
+        """Whether the embedder's trunk stays as it came, in pre-training too."""
+        return self.trunk_rests and settings.embedder_trains == "projection"
+
     def keeps_vectors(self, settings: RealmSettings) -> bool:
         """Whether a pre-training step projects vectors that the trunk made before it."""
-        rests = self.trunk_rests and settings.embedder_trains == "projection"
-        return rests and not self.experiment.embedder.dropout
+        return self.rests_throughout(settings) and not self.experiment.embedder.dropout
 
     # -- steps ----------------------------------------------------------------------------
 

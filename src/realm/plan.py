@@ -216,9 +216,8 @@ class _Planner:
 
     def _refreshed_seconds(self) -> float:
         """A snapshot of what pre-training makes of the embedder."""
-        settings = self._experiment.pretrain.objective
-        rests = self._rests and settings.embedder_trains == "projection"
-        return self._snapshot_seconds(rests=rests)
+        objective = self._experiment.pretrain.objective
+        return self._snapshot_seconds(rests=self._costs.rests_throughout(objective))
 
     def _snapshot_seconds(self, *, rests: bool) -> float:
         number = self._work.num_passages
