@@ -428,10 +428,8 @@ def test_questions_are_answered_while_documents_come_and_go(corpus: LivingCorpus
     assert failures == []
 
 
-def test_a_merge_holds_up_neither_questions_nor_edits(
-    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While a segment is being written, both are done as always."""
+def hold_segments_back(monkeypatch: pytest.MonkeyPatch) -> tuple[Event, Event]:
+    """A merge says with the first event that it begins to write, and waits for the second."""
     is_writing, may_go_on = Event(), Event()
 
     def write_when_told(*arguments: Any) -> PassageStore:
@@ -439,12 +437,21 @@ def test_a_merge_holds_up_neither_questions_nor_edits(
         assert may_go_on.wait(timeout=60)
         return write_segment(*arguments)
 
+    monkeypatch.setattr(corpus_module, "write_segment", write_when_told)
+    return is_writing, may_go_on
+
+
+def test_a_merge_holds_up_neither_questions_nor_edits(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a segment is being written, both are done as always."""
+    is_writing, may_go_on = hold_segments_back(monkeypatch)
+
     def ids_found() -> set[str]:
         answerer = corpus.view().answerer
         rows = answerer.retrieve(["zebra"], 60)[0]
         return {answerer.store.passage(int(row)).document_id for row in rows[rows >= 0]}
 
-    monkeypatch.setattr(corpus_module, "write_segment", write_when_told)
     corpus.put([Document("before", "", "A zebra came before the merge.")])
     merging = Thread(target=corpus.merge)
     merging.start()
@@ -522,14 +529,7 @@ def test_a_segment_is_on_disk_before_the_database_lets_go_of_its_texts(
 def test_the_end_waits_for_a_merge_no_longer_than_it_is_told(
     corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    is_writing, may_go_on = Event(), Event()
-
-    def write_when_told(*arguments: Any) -> PassageStore:
-        is_writing.set()
-        assert may_go_on.wait(timeout=60)
-        return write_segment(*arguments)
-
-    monkeypatch.setattr(corpus_module, "write_segment", write_when_told)
+    is_writing, may_go_on = hold_segments_back(monkeypatch)
     monkeypatch.setattr(background, "_FEWEST", 1)
     corpus.put([ZEBRA])
     assert is_writing.wait(timeout=60)
