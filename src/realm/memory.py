@@ -1,4 +1,4 @@
-"""What becomes of memory that was freed: is it kept for the next tensor, or given back?
+"""What becomes of memory that is done with: who looks for it, is it kept, or given back?
 
 A training has tensors of other lengths at every step, and the C library keeps the gaps between
 them for later: after 35 steps of fine-tuning 2.8 GB where 1.1 GB was in use. Giving the gaps back

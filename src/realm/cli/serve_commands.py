@@ -121,7 +121,7 @@ def _run(
 
     service = _service(run, settings)
     app = create_app(service, access)
-    gc.freeze()
+    gc.freeze()  # what is there stays, and is not looked through again
     gc.enable()
     log_to_standard_error()
 

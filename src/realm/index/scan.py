@@ -22,8 +22,6 @@ from realm.index.blocks import Contenders
 _SPARE = 64  # rows found beyond those asked for: one of them has to be certainly worse
 # Fewer are not worth a thread: the workers of torch still wait for more work on the other cores.
 _ROWS_OF_A_THREAD = 1 << 20
-
-
 _MOST_HIDDEN = 4  # one row in so many: where more are hidden, too few others are found beside them
 
 
@@ -53,7 +51,7 @@ def scan_contenders(
     if len(hidden) * _MOST_HIDDEN <= len(rows):
         found = _contenders(queries, rows, hidden, None, error, k)
     if found is None and len(hidden):
-        # Too few of the best can be found. To ask it of every row takes half as long again.
+        # Too few of the best can be found: each row is asked, which takes a tenth longer.
         is_found = torch.ones(len(rows), dtype=torch.bool).index_fill_(0, hidden, False)
         found = _contenders(queries, rows, hidden, is_found, error, k)
     return found
