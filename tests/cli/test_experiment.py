@@ -109,6 +109,38 @@ def test_a_table_that_was_killed_goes_on_to_the_same_numbers(
         assert read_manifest(row.checkpoint("pretrain")).fingerprint == trained
 
 
+def test_rows_made_at_once_come_to_the_same_numbers(
+    recipe: Path, finished: Path, tmp_path: Path
+) -> None:
+    run, rows = tmp_path / "run", ("--rows", "realm", "--rows", "realm-encoder", "--seeds", "1")
+    start = ("experiment", "table2", "--run", run, "--recipe", recipe, *rows, "--jobs", "2")
+    result = realm(*start)
+    assert result.exit_code == 0, result.output
+    # The second row shares the pre-training of the first, and waits for it.
+    assert result.stderr.index("finished: REALM, seed 0") > 0
+    first, second = (run / "rows" / name for name in ("realm-0", "realm-encoder-0"))
+    weights = "pretrain/checkpoints/step-000000002/weights.safetensors"
+    assert (first / weights).samefile(second / weights)
+    assert numbers(run) == numbers(finished)
+    assert [path.read_text(encoding="utf-8") for path in (run / "rows").glob("*.log")] == ["", ""]
+
+
+def test_a_row_that_fails_beside_others_is_named_with_its_log(
+    recipe: Path, finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "rows" / "realm-encoder-0" / "finetune")
+    (run / "rows" / "realm-encoder-0" / "warm-start" / "reader").rename(tmp_path / "lost")
+    (run / "rows" / "realm-encoder-0" / "index" / "manifest.json").write_text("{", encoding="utf-8")
+    message = error_of(
+        realm("experiment", "table2", "--run", run, "--jobs", "2", "--rows", "realm-encoder")
+    )
+    log = run / "rows" / "realm-encoder-0.log"
+    assert f"realm-encoder-0 failed: read {log}" in message
+    assert log.read_text(encoding="utf-8")
+
+
 def test_what_cannot_be_made_is_said_at_once(recipe: Path, finished: Path, tmp_path: Path) -> None:
     existing = ("--run", finished)
     assert "no table table9" in error_of(realm("experiment", "table9", *existing))

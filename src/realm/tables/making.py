@@ -71,6 +71,18 @@ def make_row(base: Run, run: Run) -> Run:
     Raises:
         SettingError: it was begun with another recipe.
     """
+    begin_row(base, run)
+    finish_row(run)
+    drop_intermediate_checkpoints(run)
+    return run
+
+
+def begin_row(base: Run, run: Run) -> None:
+    """Write a row's recipe, and link into its run what others have made already.
+
+    Raises:
+        SettingError: it was begun with another recipe.
+    """
     if Run.is_run(run.path) and (names := settings_changed_since(run)):
         raise SettingError(
             f"{run.path} was begun with other settings ({names[0]}): delete it, or take another "
@@ -78,11 +90,13 @@ def make_row(base: Run, run: Run) -> Run:
         )
     run.save_recipe()
     take_over(run, _donors(base, run))
+
+
+def finish_row(run: Run) -> None:
+    """Make every stage of a row that is missing, and measure it."""
     for _, make in all_stages(run):
         make()
     evaluate(run, run.experiment.dev_questions)
-    _drop_intermediate_checkpoints(run)
-    return run
 
 
 def settings_changed_since(run: Run) -> list[str]:
@@ -97,7 +111,7 @@ def seeds_begun(base: Run, row: Row) -> list[int]:
     return sorted(int(seed) for name, _, seed in names if name == row.name and seed.isdigit())
 
 
-def _drop_intermediate_checkpoints(run: Run) -> None:
+def drop_intermediate_checkpoints(run: Run) -> None:
     """Of a finished training only the last checkpoint and the best are used again."""
     paths = ("trunk", *(part.path for part in PARTS if part.trained_with))
     for folder in (run.path / path for path in paths):

@@ -90,6 +90,17 @@ def key_of(part: Part, experiment: Experiment) -> str:
     return fingerprint_of([part.path, values, needed])
 
 
+def keys_of_trainings(experiment: Experiment) -> set[str]:
+    """The keys of all that a run of these settings has to train."""
+    return {key_of(part, experiment) for part in PARTS if _steps_of(part, experiment)}
+
+
+def keys_in_the_making(run: RunFolder) -> set[str]:
+    """Of these keys, those of trainings that are not finished yet."""
+    trained = [part for part in PARTS if _steps_of(part, run.experiment)]
+    return {key_of(part, run.experiment) for part in trained if not _is_made(run, part)}
+
+
 def take_over(run: RunFolder, others: Iterable[RunFolder]) -> dict[str, str]:
     """Link every part that another run has finished and this one would make in the same way.
 
@@ -121,13 +132,13 @@ def _is_made(run: RunFolder, part: Part) -> bool:
     manifest = read_manifest(newest)
     settings = fingerprint_of([_plain(run.experiment, name) for name in part.trained_with])
     made_by = manifest.inputs.get("settings")
-    return manifest.settings["step"] >= _num_steps(run, part) and made_by == settings
+    return manifest.settings["step"] >= _steps_of(part, run.experiment) and made_by == settings
 
 
 def _may_lend(run: RunFolder, part: Part) -> bool:
     """Whether a part is finished, and with it every training that it comes from."""
     return _is_made(run, part) and all(
-        _is_made(run, needed) for needed in _all_needs(part) if _num_steps(run, needed)
+        _is_made(run, needed) for needed in _all_needs(part) if _steps_of(needed, run.experiment)
     )
 
 
@@ -137,11 +148,11 @@ def _all_needs(part: Part) -> Iterator[Part]:
         yield from _all_needs(PART_BY_PATH[path])
 
 
-def _num_steps(run: RunFolder, part: Part) -> int:
+def _steps_of(part: Part, experiment: Experiment) -> int:
     """Of a training; 0 where nothing is trained."""
     if not part.trained_with:
         return 0
-    return int(value_of(run.experiment, f"{part.trained_with[0]}.loop.num_steps"))
+    return int(value_of(experiment, f"{part.trained_with[0]}.loop.num_steps"))
 
 
 def _is_being_made(run: RunFolder, part: Part) -> bool:
