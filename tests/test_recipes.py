@@ -12,7 +12,7 @@ RECIPES = sorted((Path(experiment.__file__).parent / "recipes").glob("*.toml"))
 
 
 def test_the_promised_recipes_ship() -> None:
-    assert {"demo", "laptop", "mini", "small", "paper"} <= {file.stem for file in RECIPES}
+    assert {"demo", "laptop", "mini", "small", "tables", "paper"} <= {file.stem for file in RECIPES}
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
@@ -47,15 +47,16 @@ def test_the_small_recipes_cut_alike() -> None:
     assert {recipe.corpus.passage_tokens for recipe in recipes} == {160}
 
 
-def test_the_fair_start_is_fair() -> None:
-    mini, small = read_recipe("mini"), read_recipe("small")
-    assert (mini.sources, mini.corpus) == (small.sources, small.corpus)
+@pytest.mark.parametrize("name", ["mini", "tables"])
+def test_the_fair_start_is_fair(name: str) -> None:
+    fair, small = read_recipe(name), read_recipe("small")
+    assert (fair.sources, fair.corpus) == (small.sources, small.corpus)
     # Nothing that somebody else trained, and no teacher but the text.
-    assert mini.embedder.trunk == mini.reader.trunk == "own"
-    cloze = mini.warm_start.embedder.objective
+    assert fair.embedder.trunk == fair.reader.trunk == "own"
+    cloze = fair.warm_start.embedder.objective
     assert (cloze.trains, cloze.teacher_share) == ("all", 0.0)
-    assert mini.pretrain.objective.embedder_trains == "all"
-    assert mini.trunk.shape.max_tokens >= mini.packing.query_tokens + mini.corpus.passage_tokens
+    assert fair.pretrain.objective.embedder_trains == "all"
+    assert fair.trunk.shape.max_tokens >= fair.packing.query_tokens + fair.corpus.passage_tokens
 
 
 def test_assignments_change_a_recipe() -> None:

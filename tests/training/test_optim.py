@@ -151,6 +151,18 @@ def test_frozen_and_unused_parameters_stay() -> None:
     assert not torch.equal(values_of(used)[0], before["used"][0])
 
 
+def test_what_is_named_rests_and_the_others_move() -> None:
+    module = make_module()
+    resting = {name for name, _ in module.named_parameters() if "bias" in name}
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    optimizer = Optimizer(module, OptimSettings(learning_rate=0.1, rests=("bias",)))
+    run_step(module, 0)
+    optimizer.step(1.0, ALONE)
+    assert 0 < len(resting) < len(before)
+    for name, value in module.named_parameters():
+        assert torch.equal(value, before[name]) is (name in resting), name
+
+
 def test_updates_below_the_last_bit_of_bfloat16_are_not_lost() -> None:
     module = nn.ModuleDict({"reader": nn.Linear(1, 1, bias=False)}).to(torch.bfloat16)
     weight = next(module.parameters())

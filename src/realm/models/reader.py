@@ -111,7 +111,7 @@ class Reader(nn.Module):
 
 @dataclass(frozen=True)
 class ReadGroup:
-    """Pairs that were read together: their places among all pairs, and their hidden states."""
+    """Pairs that were read together: their places among all, on the CPU, and hidden states."""
 
     places: Int[Tensor, " group"]
     items: list[Packed]
@@ -138,7 +138,7 @@ def read(
         items = [joints[i] for i in places]
         asked = None if positions is None else positions[places].to(device)
         hidden = reader(packer.pad(items).to(device), asked)
-        groups.append(ReadGroup(torch.from_numpy(places).to(device), items, hidden, asked))
+        groups.append(ReadGroup(torch.from_numpy(places), items, hidden, asked))
     return groups
 
 
@@ -151,17 +151,19 @@ def masked_log_probs(
 ) -> Float[Tensor, "joints masks"]:
     """Log p(y_j|z,x) at each masked position of each pair; padding of the targets gives zero."""
     device = next(reader.parameters()).device
-    positions, targets, is_target = (t.to(device) for t in (positions, targets, is_target))
     result = torch.zeros(targets.shape, device=device)
     for group in groups:
+        # Which places count is found out on the CPU: an accelerator would be waited for.
         item, mask = is_target[group.places].nonzero(as_tuple=True)
+        joint = group.places[item]
         is_whole = group.positions is None  # else the states are those at the masks, in order
-        at_masks = group.hidden[item, positions[group.places][item, mask] if is_whole else mask]
+        state = positions[joint, mask] if is_whole else mask
+        chosen = targets[joint, mask].to(device)
+        at_masks = group.hidden[item.to(device), state.to(device)]
         head_inputs = (at_masks, reader.output_embeddings())
         logits = run(reader.masked_head, *head_inputs, recompute=reader.recompute)
-        chosen = targets[group.places][item, mask]
         log_probs = logits.log_softmax(dim=-1).gather(-1, chosen[:, None])[:, 0]
-        result = result.index_put((group.places[item], mask), log_probs)
+        result = result.index_put((joint.to(device), mask.to(device)), log_probs)
     return result
 
 
@@ -173,8 +175,9 @@ def masked_predictions(
         reader.masked_head(group.hidden[:, position], reader.output_embeddings())
         for group in groups
     ]
-    places = torch.cat([group.places for group in groups])
-    return torch.cat(logits)[places.argsort()].log_softmax(dim=-1)
+    order = torch.cat([group.places for group in groups]).argsort()
+    joined = torch.cat(logits)
+    return joined[order.to(joined.device)].log_softmax(dim=-1)
 
 
 def span_scores(
@@ -193,10 +196,11 @@ def span_scores(
     silence = torch.zeros(len(items), device=device)
     for group in groups:
         logits = run(reader.span_head, group.hidden, recompute=reader.recompute)
-        silence = silence.index_put((group.places,), logits[:, 0, 0])
+        places = group.places.to(device)
+        silence = silence.index_put((places,), logits[:, 0, 0])
         row, start, width = (t.to(device) for t in _inside_bodies(group.items, widths))
         first = torch.tensor([item.body_start for item in group.items], device=device)
-        place = (group.places[row], start - first[row], width)
+        place = (places[row], start - first[row], width)
         spans = spans.index_put(place, logits[row, start, width])
     return spans, silence
 

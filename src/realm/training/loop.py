@@ -86,6 +86,7 @@ class Hooks:
     """Called before every checkpoint by all processes; their sums are logged in the same line."""
     after_save: Callable[[int], None] | None = None
     on_progress: Callable[[int, Scalars], None] | None = None
+    """Called after every step, with its scalars; the loss is that of the last logged step."""
 
 
 @dataclass
@@ -103,6 +104,9 @@ class Training:
     """The newest checkpoint at a multiple of this many steps stays as well."""
     best_by: str | None = None
     """The checkpoint at which this measured scalar was greatest stays as well."""
+    _read: Scalars = field(default_factory=dict, init=False)
+    _step_seconds: list[float] = field(default_factory=list, init=False)
+    """Of the steps since the last line of the log, which holds their mean."""
 
     def run(self, hooks: Hooks = Hooks()) -> Path:
         """Train to the last step, from the newest checkpoint if there is one; return the last."""
@@ -146,16 +150,17 @@ class Training:
         loss.backward()
         factor = scheduled_factor(step, self.settings.num_steps, self.settings.optim)
         norm = optimizer.step(factor, self.group)
-        row = {
-            "loss": float(loss.detach()),
-            **scalars,
-            **waited,
-            "gradient_norm": norm,
-            "rate": factor,
-        }
-        row["step_seconds"] = time.perf_counter() - begin
-        if log is not None and (step + 1) % self.settings.log_every == 0:
-            log.write(step + 1, row)
+        is_logged = (step + 1) % self.settings.log_every == 0
+        if is_logged or not self._read:
+            # To read these is to wait for an accelerator, which could compute while the next batch
+            # is packed.
+            self._read = {"loss": float(loss.detach()), "gradient_norm": float(norm)}
+        self._step_seconds.append(time.perf_counter() - begin)
+        row = {**self._read, **scalars, **waited, "rate": factor}
+        if is_logged:
+            seconds, self._step_seconds = self._step_seconds, []
+            if log is not None:
+                log.write(step + 1, {**row, "step_seconds": sum(seconds) / len(seconds)})
         if hooks.on_progress and self.group.is_first:
             hooks.on_progress(step + 1, row)
 

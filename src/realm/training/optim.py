@@ -36,6 +36,9 @@ class OptimSettings(Settings):
     bias_correction: bool = True
     """Whether the moments are corrected for having started at zero; BERT's optimiser goes
     without, so that its first steps are up to three times as long."""
+    rests: tuple[str, ...] = ()
+    """Parameters whose names hold one of these stay as they are. With `word_embeddings` at rest in
+    every training, all trunks of a model keep one table of words: half of a small one."""
 
 
 class Optimizer:
@@ -43,6 +46,9 @@ class Optimizer:
 
     def __init__(self, module: nn.Module, settings: OptimSettings) -> None:
         self.settings = settings
+        for name, parameter in module.named_parameters():
+            if any(part in name for part in settings.rests):
+                parameter.requires_grad_(False)
         self.parameters = {
             name: parameter
             for name, parameter in unique_parameters(module).items()
@@ -59,7 +65,7 @@ class Optimizer:
             else BertAdam(groups, common)
         )
 
-    def step(self, factor: float, group: ProcessGroup) -> float:
+    def step(self, factor: float, group: ProcessGroup) -> Tensor:
         """Apply the gathered gradients at `factor` of the full rate; return their norm."""
         for name, parameter in self.parameters.items():
             _hand_over(parameter.grad, self.masters[name])
@@ -71,7 +77,7 @@ class Optimizer:
             options["lr"] = options["full_rate"] * factor
         self._adam.step()
         self._copy_to_model()
-        return float(norm)
+        return norm
 
     def state(self) -> dict[str, Tensor]:
         """Moments and step counts by name, for a checkpoint."""
