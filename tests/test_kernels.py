@@ -57,6 +57,12 @@ def test_kernels_are_exchanged_at_any_time() -> None:
         assert encoder.config._attn_implementation == used  # type: ignore[union-attr]
 
 
+def test_no_kernel_is_used_that_is_planned_for_every_shape() -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    use_attention(small_encoder(), "sdpa")
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_scores_that_are_more_than_products_are_left_alone() -> None:
     encoder = small_encoder("mpnet")  # adds a bias by distance
     use_attention(encoder, "eager")
