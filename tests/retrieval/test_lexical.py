@@ -1,7 +1,9 @@
 import math
 import re
+import sys
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,8 +16,22 @@ from realm.retrieval.lexical import (
     LexicalIndex,
     LexicalSettings,
     build_lexical_index,
+    import_bm25s,
     reciprocal_rank_fusion,
 )
+
+
+def test_jax_computes_nothing_for_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    # bm25s would import it, whereupon it takes three quarters of a GPU's memory.
+    jax, lax = ModuleType("jax"), ModuleType("jax.lax")
+    for name, module in (("jax", jax), ("jax.lax", lax)):
+        monkeypatch.setitem(sys.modules, name, module)
+    for name in [name for name in sys.modules if name.split(".")[0] == "bm25s"]:
+        monkeypatch.delitem(sys.modules, name)
+    import_bm25s()
+    assert not sys.modules["bm25s.selection"].JAX_IS_AVAILABLE
+    # Somebody else's JAX is as it was.
+    assert (sys.modules["jax"], sys.modules["jax.lax"]) == (jax, lax)
 
 
 class FakeStore(PassageStore):

@@ -8,8 +8,10 @@ that a search sums a few columns of a memory-mapped sparse matrix.
 import importlib
 import math
 import re
+import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -67,7 +69,7 @@ class LexicalIndex:
         """
         path = Path(path)
         manifest = open_artifact(path, KIND)
-        scorer = _import_bm25s().BM25.load(path, mmap=True, show_progress=False)
+        scorer = import_bm25s().BM25.load(path, mmap=True, show_progress=False)
         return cls(path, manifest, scorer)
 
     def __len__(self) -> int:
@@ -125,7 +127,7 @@ def build_lexical_index(
     Memory: 4 bytes a word of the corpus, then 12 for each passage that a word occurs in.
     """
     path, settings = Path(path), settings or LexicalSettings()
-    scorer = _import_bm25s().BM25(k1=settings.k1, b=settings.b)
+    scorer = import_bm25s().BM25(k1=settings.k1, b=settings.b)
     passages, id_by_word = _word_ids(store, on_progress)
     with create_artifact(
         path, KIND, settings=settings.model_dump(), inputs={"corpus": store.fingerprint}
@@ -190,13 +192,37 @@ def _words(text: str, stop_words: frozenset[str]) -> Iterator[str]:
 
 
 def _stop_words() -> frozenset[str]:
-    _import_bm25s()
+    import_bm25s()
     return frozenset(importlib.import_module("bm25s.stopwords").STOPWORDS_EN)
 
 
-def _import_bm25s() -> ModuleType:
+def import_bm25s() -> ModuleType:
+    """The package bm25s, computing with numpy.
+
+    Raises:
+        ResourceError: it is not installed.
+    """
     try:
-        return importlib.import_module("bm25s")
+        with _without_jax():
+            return importlib.import_module("bm25s")
     except ModuleNotFoundError as error:
         message = "lexical search needs the package bm25s: install it with pip install bm25s"
         raise ResourceError(message) from error
+
+
+@contextmanager
+def _without_jax() -> Iterator[None]:
+    """Let nothing find JAX inside the block.
+
+    Where it is installed bm25s computes with it as soon as it is imported, and JAX takes three
+    quarters of a GPU's memory for itself.
+    """
+    known = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "jax"}
+    for name in known:
+        del sys.modules[name]
+    sys.modules["jax"] = None  # type: ignore[assignment]  # whose import fails
+    try:
+        yield
+    finally:
+        del sys.modules["jax"]
+        sys.modules.update(known)
