@@ -57,7 +57,7 @@ class Optimizer:
         self.masters = {
             name: parameter.detach().float().clone() for name, parameter in self.parameters.items()
         }
-        groups = [self._group(name) for name in self.masters]
+        groups = self._groups()
         common: dict[str, Any] = {"betas": settings.betas, "eps": settings.epsilon}
         self._adam = (
             torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True, **common)
@@ -67,9 +67,7 @@ class Optimizer:
 
     def step(self, factor: float, group: ProcessGroup) -> Tensor:
         """Apply the gathered gradients at `factor` of the full rate; return their norm."""
-        for name, parameter in self.parameters.items():
-            _hand_over(parameter.grad, self.masters[name])
-            parameter.grad = None
+        self._take_gradients()
         gradients = [m.grad for m in self.masters.values() if m.grad is not None]
         group.average(gradients)
         norm = nn.utils.clip_grad_norm_(self.masters.values(), self.settings.clip_norm)
@@ -102,27 +100,37 @@ class Optimizer:
     def _copy_to_model(self) -> None:
         torch._foreach_copy_(list(self.parameters.values()), list(self.masters.values()))
 
-    def _group(self, name: str) -> dict[str, object]:
+    def _take_gradients(self) -> None:
+        """Give the masters their parameters' gradients, in the memory of the last ones."""
+        narrow, wide = [], []
+        for name, parameter in self.parameters.items():
+            gradient, master = parameter.grad, self.masters[name]
+            parameter.grad = None
+            if gradient is None or gradient.dtype == master.dtype:
+                master.grad = gradient
+                continue
+            if master.grad is None:
+                master.grad = torch.empty_like(master)
+            narrow.append(gradient)
+            wide.append(master.grad)
+        if narrow:
+            torch._foreach_copy_(wide, narrow)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The masters by rate and decay: a group is one call, and there are a hundred weights."""
         settings = self.settings
-        rate = settings.learning_rate
-        if name.startswith("embedder.") and settings.embedder_learning_rate is not None:
-            rate = settings.embedder_learning_rate
-        is_decayed = not any(part in name for part in _UNDECAYED)
-        return {
-            "params": [self.masters[name]],
-            "full_rate": rate,
-            "weight_decay": settings.weight_decay if is_decayed else 0.0,
-        }
-
-
-def _hand_over(gradient: Tensor | None, master: Tensor) -> None:
-    """Give a master its parameter's gradient, in the memory of the last one where it can."""
-    if gradient is None or gradient.dtype == master.dtype:
-        master.grad = gradient
-    elif master.grad is None:
-        master.grad = gradient.to(master.dtype)
-    else:
-        master.grad.copy_(gradient)
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for name, master in self.masters.items():
+            rate = settings.learning_rate
+            if name.startswith("embedder.") and settings.embedder_learning_rate is not None:
+                rate = settings.embedder_learning_rate
+            is_decayed = not any(part in name for part in _UNDECAYED)
+            decay = settings.weight_decay if is_decayed else 0.0
+            groups.setdefault((rate, decay), []).append(master)
+        return [
+            {"params": masters, "full_rate": rate, "weight_decay": decay}
+            for (rate, decay), masters in groups.items()
+        ]
 
 
 class BertAdam(torch.optim.Optimizer):
