@@ -68,12 +68,17 @@ class TokenBatch:
     segment_ids: Int[Tensor, "batch length"]
 
     def to(self, device: torch.device) -> "TokenBatch":
-        """Move all three tensors, to a GPU without waiting for it."""
-        tensors = (self.input_ids, self.attention_mask, self.segment_ids)
-        if device.type == "cuda":
-            # A copy from pinned memory goes on while the CPU packs the next batch.
-            return TokenBatch(*(t.pin_memory().to(device, non_blocking=True) for t in tensors))
-        return TokenBatch(*(t.to(device) for t in tensors))
+        """Move all three tensors, in one piece."""
+        whole = torch.stack((self.input_ids, self.attention_mask, self.segment_ids))
+        return TokenBatch(*moved(whole, device))
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor, to a GPU without waiting for what that is at."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        # A copy from pinned memory goes on while the CPU packs the next batch.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 class Packer:

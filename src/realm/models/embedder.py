@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from realm.config import Settings
 from realm.errors import SettingError
-from realm.examples.packing import Packed, Packer, TokenBatch, length_batches
+from realm.examples.packing import Packed, Packer, TokenBatch, length_batches, moved
 from realm.models.last_layer import run_trunk
 from realm.models.recompute import run
 from realm.models.trunk import DEFAULT_TRUNK
@@ -160,7 +160,7 @@ def pool(
     groups = length_batches([len(item) for item in packed], budget, device.type)
     parts = [tower.pool(packer.pad([packed[i] for i in group]).to(device)) for group in groups]
     order = torch.cat([torch.from_numpy(group) for group in groups])
-    return torch.cat(parts).float()[torch.argsort(order).to(device)]
+    return torch.cat(parts).float()[moved(torch.argsort(order), device)]
 
 
 @torch.no_grad()

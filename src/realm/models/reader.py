@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from realm.config import Settings
-from realm.examples.packing import Packed, Packer, TokenBatch, length_batches
+from realm.examples.packing import Packed, Packer, TokenBatch, length_batches, moved
 from realm.models.last_layer import run_trunk
 from realm.models.recompute import run
 from realm.models.trunk import DEFAULT_TRUNK
@@ -136,7 +136,7 @@ def read(
     groups = []
     for places in length_batches([len(item) for item in joints], token_budget, device.type):
         items = [joints[i] for i in places]
-        asked = None if positions is None else positions[places].to(device)
+        asked = None if positions is None else moved(positions[places], device)
         hidden = reader(packer.pad(items).to(device), asked)
         groups.append(ReadGroup(torch.from_numpy(places), items, hidden, asked))
     return groups
@@ -158,12 +158,16 @@ def masked_log_probs(
         joint = group.places[item]
         is_whole = group.positions is None  # else the states are those at the masks, in order
         state = positions[joint, mask] if is_whole else mask
-        chosen = targets[joint, mask].to(device)
-        at_masks = group.hidden[item.to(device), state.to(device)]
+        chosen = targets[joint, mask]
+        # In one piece, since each copy has its price.
+        item, state, chosen, joint, mask = moved(
+            torch.stack((item, state, chosen, joint, mask)), device
+        )
+        at_masks = group.hidden[item, state]
         head_inputs = (at_masks, reader.output_embeddings())
         logits = run(reader.masked_head, *head_inputs, recompute=reader.recompute)
         log_probs = logits.log_softmax(dim=-1).gather(-1, chosen[:, None])[:, 0]
-        result = result.index_put((joint.to(device), mask.to(device)), log_probs)
+        result = result.index_put((joint, mask), log_probs)
     return result
 
 
@@ -196,10 +200,10 @@ def span_scores(
     silence = torch.zeros(len(items), device=device)
     for group in groups:
         logits = run(reader.span_head, group.hidden, recompute=reader.recompute)
-        places = group.places.to(device)
+        places = moved(group.places, device)
         silence = silence.index_put((places,), logits[:, 0, 0])
-        row, start, width = (t.to(device) for t in _inside_bodies(group.items, widths))
-        first = torch.tensor([item.body_start for item in group.items], device=device)
+        row, start, width = moved(torch.stack(_inside_bodies(group.items, widths)), device)
+        first = moved(torch.tensor([item.body_start for item in group.items]), device)
         place = (places[row], start - first[row], width)
         spans = spans.index_put(place, logits[row, start, width])
     return spans, silence

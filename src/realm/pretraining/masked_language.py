@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
+from realm.examples.ahead import Ahead, workers_beside_the_device
 from realm.examples.held_out import split_rows
 from realm.examples.inverse_cloze import random_sentence
 from realm.examples.masked_query import stack_targets
@@ -52,6 +53,7 @@ class MaskedLanguageObjective:
         self._rows, _ = split_rows(np.flatnonzero(store.num_tokens()), store)
         if len(self._rows) == 0:
             raise SourceError("no passage is left to learn from: add documents with text")
+        self._texts = Ahead(self._batch, workers_beside_the_device())
 
     def trainable(self) -> nn.Module:
         """Trunk and masked head; the span head and the embedder wait for their own stages."""
@@ -61,10 +63,13 @@ class MaskedLanguageObjective:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Mean loss of a hidden wordpiece, in nats."""
-        texts = [self._example(place, step) for place in self._chosen(step)]
+        texts = self._texts.at(step)
         total, count = _losses(self.model, texts, self.settings.token_budget)
         # Each wordpiece counts the same, not each passage: long ones teach more.
         return total / max(1, count), {}
+
+    def _batch(self, step: int) -> list[MaskedText]:
+        return [self._example(place, step) for place in self._chosen(step)]
 
     def _chosen(self, step: int) -> list[int]:
         """Places of the batch among the passages that train."""
