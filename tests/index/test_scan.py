@@ -50,7 +50,7 @@ def test_contenders_by_hand() -> None:
     rows = torch.arange(200.0)[:, None].half()
     queries = torch.tensor([[1.0], [-1.0]])
     error = torch.tensor([0.5, 1.0])
-    found = scan_contenders(queries, rows, torch.tensor([199]), error, 2)
+    found = scan_contenders(queries, [rows], torch.tensor([199]), error, 2)
     assert found is not None
     # 198 and 197 are the best, 196 shows what is twice the error less; 0 and -1, down to -3.
     assert found.queries.tolist() == [0, 0, 0, 1, 1, 1, 1]
@@ -61,7 +61,7 @@ def test_contenders_by_hand() -> None:
 def test_hidden_rows_that_crowd_the_top_are_looked_past() -> None:
     rows = torch.arange(1_000.0)[:, None].half()
     queries, error, best = torch.ones(1, 1), torch.zeros(1), torch.arange(900, 1_000)
-    found = scan_contenders(queries, rows, best, error, 2)
+    found = scan_contenders(queries, [rows], best, error, 2)
     assert found is not None
     assert found.rows.tolist() == [898, 899]
 
@@ -69,9 +69,9 @@ def test_hidden_rows_that_crowd_the_top_are_looked_past() -> None:
 def test_more_copies_than_are_looked_for_are_left_to_others() -> None:
     rows, queries = torch.ones(300, 4).half(), torch.ones(1, 4)
     error = summing_error(queries, 2.0)
-    assert scan_contenders(queries, rows, NONE_HIDDEN, error, 3) is None
+    assert scan_contenders(queries, [rows], NONE_HIDDEN, error, 3) is None
     # As many as are looked for, and nothing but these: all of them are known.
-    few = scan_contenders(queries, rows[: 3 + scan._SPARE - 1], NONE_HIDDEN, error, 3)
+    few = scan_contenders(queries, [rows[: 3 + scan._SPARE - 1]], NONE_HIDDEN, error, 3)
     assert few is not None
     assert len(few.rows) == 3 + scan._SPARE - 1
     found = search(rows, queries, 3, is_scanned=True, hidden=np.empty(0, dtype=np.int64))
@@ -84,7 +84,7 @@ def test_sums_differ_by_less_than_their_bound() -> None:
     queries = torch.randn(4, 128, generator=generator)
     bound = summing_error(queries, float(rows.float().norm(dim=-1).max()))
     true = queries.double() @ rows.double().T
-    found = scan_contenders(queries, rows, NONE_HIDDEN, bound, 50)
+    found = scan_contenders(queries, [rows], NONE_HIDDEN, bound, 50)
     assert found is not None
     off = (found.scores - true[found.queries, found.rows]).abs()
     assert (off <= bound[found.queries]).all()

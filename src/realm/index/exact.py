@@ -1,6 +1,7 @@
 """Which passages have the greatest inner product with a query? Exactly, by looking at all."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -74,7 +75,7 @@ class ExactIndex:
         return Found(scores.to(queries.device), rows.to(queries.device))
 
     def _search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
-        few = self._best_of_few(queries, min(k, len(self)))
+        few = best_of_few(queries, [self], min(k, len(self)))
         if few is not None:
             return few
         parts, size = [], max(1, _SCORES // max(1, len(queries)))
@@ -88,22 +89,6 @@ class ExactIndex:
             if found.scores.shape[1] == k:
                 floor = torch.maximum(floor, found.scores[:, -1])
         return merge(parts, min(k, len(self)))
-
-    def _best_of_few(self, queries: Float[Tensor, "queries dim"], k: int) -> Found | None:
-        """The best rows of a few queries, where there is a kernel for them."""
-        rows = self.embeddings
-        is_fit = rows.dtype == torch.float16 and rows.device.type == "cpu" and rows.is_contiguous()
-        is_worth_it = 0 < len(queries) < _MANY_QUERIES and len(rows) > k * BLOCK > 0
-        if not (is_fit and is_worth_it and kernel()):
-            return None
-        error = summing_error(queries, self._longest)
-        if not error.isfinite().all():
-            return None
-        chosen = scan_contenders(queries, rows, torch.from_numpy(self._hidden), error, k)
-        if chosen is None:
-            return None
-        found = _best_of(chosen, _scores(queries, rows, chosen), len(queries), k)
-        return merge([found], k)  # for the order of equal scores
 
     def _hidden_from(self, begin: int, size: int) -> Int[Tensor, " hidden"]:
         """Which of so many rows are never found, counted from `begin`."""
@@ -144,6 +129,40 @@ class ExactIndex:
     @cached_property
     def _longest(self) -> float:
         return longest(self.embeddings)
+
+
+def best_of_few(
+    queries: Float[Tensor, "queries dim"], parts: Sequence[ExactIndex], k: int
+) -> Found | None:
+    """The best rows of a few queries, where there is a kernel for them; there are `k` at least.
+
+    The rows of several indexes count on from one to the next. All of them are scanned before any
+    row is chosen: to choose takes as long as to scan thousands of rows.
+    """
+    rows = [part.embeddings for part in parts]
+    is_fit = all(
+        each.dtype == torch.float16 and each.device.type == "cpu" and each.is_contiguous()
+        for each in rows
+    )
+    num_rows = sum(map(len, rows))
+    is_worth_it = 0 < len(queries) < _MANY_QUERIES and num_rows > k * BLOCK > 0
+    if not (is_fit and is_worth_it and kernel()):
+        return None
+    error = summing_error(queries, max(part._longest for part in parts))
+    if not error.isfinite().all():
+        return None
+    begins = np.cumsum([0, *map(len, rows)]).tolist()
+    hidden = [part._hidden + begin for part, begin in zip(parts, begins, strict=False)]
+    chosen = scan_contenders(queries, rows, torch.from_numpy(np.concatenate(hidden)), error, k)
+    if chosen is None:
+        return None
+    scores = torch.empty_like(chosen.scores)
+    for each, begin in zip(rows, begins, strict=False):
+        is_here = (begin <= chosen.rows) & (chosen.rows < begin + len(each))
+        here = Contenders(chosen.queries[is_here], chosen.rows[is_here] - begin, scores[is_here])
+        scores[is_here] = _scores(queries, each, here)
+    found = _best_of(chosen, scores, len(queries), k)
+    return merge([found], k)  # for the order of equal scores
 
 
 def merge(parts: list[Found], k: int) -> Found:

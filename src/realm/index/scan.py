@@ -6,6 +6,7 @@ nothing is copied. Its scores differ from ours by the order of a sum: with a bou
 may be among the best is known for certain.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from importlib import import_module
@@ -37,51 +38,57 @@ def kernel() -> Any:
 
 def scan_contenders(
     queries: Float[Tensor, "queries dim"],
-    rows: Float[Tensor, "rows dim"],
+    parts: Sequence[Float[Tensor, "rows dim"]],
     hidden: Int[Tensor, " hidden"],
     error: Float[Tensor, " queries"],
     k: int,
 ) -> Contenders | None:
     """Every pair that may be among the `k` best of its query, in the order of queries and rows.
 
+    Rows count on from part to part, and so do the hidden ones, which ascend.
     `error` is what the kernel's scores may differ by from ours. None where so many are equally
     good that not all of them were found.
     """
-    found = None
-    if len(hidden) * _MOST_HIDDEN <= len(rows):
-        found = _contenders(queries, rows, hidden, None, error, k)
+    found, num_rows = None, sum(map(len, parts))
+    if len(hidden) * _MOST_HIDDEN <= num_rows:
+        found = _contenders(queries, parts, hidden, None, error, k)
     if found is None and len(hidden):
         # Too few of the best can be found: each row is asked, which takes a tenth longer.
-        is_found = torch.ones(len(rows), dtype=torch.bool).index_fill_(0, hidden, False)
-        found = _contenders(queries, rows, hidden, is_found, error, k)
+        is_found = torch.ones(num_rows, dtype=torch.bool).index_fill_(0, hidden, False)
+        found = _contenders(queries, parts, hidden, is_found, error, k)
     return found
 
 
 def _contenders(
     queries: Float[Tensor, "queries dim"],
-    rows: Float[Tensor, "rows dim"],
+    parts: Sequence[Float[Tensor, "rows dim"]],
     hidden: Int[Tensor, " hidden"],
     is_found: Tensor | None,
     error: Float[Tensor, " queries"],
     k: int,
 ) -> Contenders | None:
     """The same, with hidden rows left out of what was found, or (`is_found`) never looked at."""
-    num_threads = min(torch.get_num_threads(), 1 + len(rows) // _ROWS_OF_A_THREAD)
-    size = -(-len(rows) // num_threads)
+    num_rows = sum(map(len, parts))
+    num_threads = min(torch.get_num_threads(), 1 + num_rows // _ROWS_OF_A_THREAD)
+    pieces = [piece for rows in parts for piece in rows.split(-(-num_rows // num_threads))]
+    lengths = [len(piece) for piece in pieces]
     scan = partial(_scan, queries.contiguous(), k=k + _SPARE)
-    shares = [None] * num_threads if is_found is None else is_found.split(size)
+    shares = [None] * len(pieces) if is_found is None else is_found.split(lengths)
     if num_threads == 1:  # on a busy machine a new thread waits for its turn
-        parts = [scan(rows, shares[0])]
+        scanned = list(map(scan, pieces, shares))
     else:
         with ThreadPoolExecutor(num_threads) as threads:
-            parts = list(threads.map(scan, rows.split(size), shares))
-    scores = torch.cat([part[0] for part in parts], dim=1)
-    numbers = torch.cat([_counted_on(part[1], size * i) for i, part in enumerate(parts)], dim=1)
+            scanned = list(threads.map(scan, pieces, shares))
+    scores = torch.cat([part[0] for part in scanned], dim=1)
+    begins = np.cumsum([0, *lengths[:-1]]).tolist()
+    numbers = torch.cat(
+        [_counted_on(part[1], begin) for part, begin in zip(scanned, begins, strict=True)], dim=1
+    )
     can_be_found = (numbers >= 0) & ~_is_among(numbers, hidden)
     best = scores.where(can_be_found, -torch.inf).topk(k, dim=1).values
     least = best[:, -1:] - 2 * error[:, None]
     # What a part left out is no better than the worst that it kept, if it kept all it was to.
-    if any(((part[0][:, -1:] >= least) & (part[1][:, -1:] >= 0)).any() for part in parts):
+    if any(((part[0][:, -1:] >= least) & (part[1][:, -1:] >= 0)).any() for part in scanned):
         return None
     numbers, order = numbers.sort(dim=1)
     scores, can_be_found = scores.gather(1, order), can_be_found.gather(1, order)

@@ -19,7 +19,7 @@ from torch import Tensor
 from realm.corpus.annotated import GivenSpan
 from realm.corpus.documents import Document
 from realm.corpus.store import Passage, PassageStore
-from realm.index.exact import Found, Index, merge
+from realm.index.exact import ExactIndex, Found, Index, best_of_few, merge
 from realm.index.snapshot import IndexSettings, Snapshot
 from realm.openqa.answerer import Answerer
 
@@ -138,6 +138,11 @@ class JointIndex:
 
     def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
         """The `k` best rows, or all where there are fewer; equal scores are ordered by row."""
+        exact = [part for part in self._parts if isinstance(part, ExactIndex)]
+        if len(exact) == len(self._parts):
+            few = best_of_few(queries.detach().float(), exact, min(k, len(self)))
+            if few is not None:
+                return few
         found = []
         for part, begin in zip(self._parts, self._begins, strict=True):
             own = part.search(queries, k)
