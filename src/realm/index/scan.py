@@ -38,7 +38,7 @@ def kernel() -> Any:
 
 def scan_contenders(
     queries: Float[Tensor, "queries dim"],
-    parts: Sequence[Float[Tensor, "rows dim"]],
+    parts: Sequence[Float[Tensor, "_ dim"]],
     hidden: Int[Tensor, " hidden"],
     error: Float[Tensor, " queries"],
     k: int,
@@ -61,7 +61,7 @@ def scan_contenders(
 
 def _contenders(
     queries: Float[Tensor, "queries dim"],
-    parts: Sequence[Float[Tensor, "rows dim"]],
+    parts: Sequence[Float[Tensor, "_ dim"]],
     hidden: Int[Tensor, " hidden"],
     is_found: Tensor | None,
     error: Float[Tensor, " queries"],
