@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from living_world import found_ids, make_answerer, make_base
@@ -479,7 +480,10 @@ def test_many_documents_are_merged_in_the_background(
     assert list((tmp_path / "living").glob("segment-*")) == []
     corpus.put(documents[2:])
     corpus.close()  # waits for the merge
-    assert [path.name for path in (tmp_path / "living").glob("segment-*")] == ["segment-4"]
+    (segment,) = (tmp_path / "living").glob("segment-*")
+    assert segment.name == "segment-4"
+    # As wide as the base's, so that one kernel scans both.
+    assert {np.load(file).dtype for file in segment.glob("*/embeddings.npy")} == {np.dtype("f2")}
 
 
 def test_a_merge_that_failed_is_written_down_and_tried_again(

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from realm.artifact import read_manifest, verify
 from realm.errors import ArtifactError
@@ -131,11 +133,43 @@ def test_the_same_training_gives_the_same_weights(trunk_folder: Path, tmp_path: 
 
 
 @pytest.mark.slow
+def test_the_mean_of_trainings_that_begin_alike(trunk_folder: Path, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"num_epochs": 2, "num_trainings": 3})
+    articles = TaggedFile("articles", PEOPLE.documents, frozenset({"PER"}))
+
+    def weights(name: str, **changes: int) -> dict[str, torch.Tensor]:
+        train_tagger(
+            tmp_path / name, [PLACES], trunk_folder, settings.model_copy(update=changes),
+            articles=articles,
+        )  # fmt: skip
+        return load_file(tmp_path / name / "model.safetensors")
+
+    mean, first = weights("mean"), weights("first", num_trainings=1)
+    assert read_manifest(tmp_path / "mean").counts["num_steps"] == 1 + 3 * 2 * 2
+    # The others begin where the articles left off and see the sentences in another order.
+    with pytest.MonkeyPatch.context() as patch:
+        draw = np.random.default_rng
+        others = []
+        for number in (1, 2):
+            shifted = lambda seed, by=number: draw((seed[0] + by, *seed[1:]))  # noqa: E731
+            patch.setattr(tagger_module.np.random, "default_rng", shifted)
+            others.append(weights(f"other-{number}", num_trainings=1))
+    assert not torch.equal(first["classifier.weight"], others[0]["classifier.weight"])
+    for name, tensor in mean.items():
+        expected = (first[name] + others[0][name] + others[1][name]) / 3
+        torch.testing.assert_close(tensor, expected, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_trainings", [1, 3])
 def test_a_stopped_training_goes_on_where_it_was(
-    trunk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trunk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_trainings: int
 ) -> None:
     monkeypatch.setattr(tagger_module, "STEPS_BETWEEN_SAVES", 2)
-    settings = SETTINGS.model_copy(update={"num_epochs": 3, "dropout": 0.1})
+    # Six steps in all, of one training or of three.
+    settings = SETTINGS.model_copy(
+        update={"num_epochs": 3 // num_trainings, "dropout": 0.1, "num_trainings": num_trainings}
+    )
     train_tagger(tmp_path / "whole", [PLACES], trunk_folder, settings)
     steps: list[int] = []
 

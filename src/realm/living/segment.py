@@ -73,9 +73,12 @@ def open_segment(path: Path) -> PassageStore:
 def keep_segment_vectors(
     path: Path, vectors: Float[Tensor, "passages dim"], store: PassageStore, like: Snapshot
 ) -> None:
-    """Keep the embeddings of a segment's passages beside it."""
-    null, checkpoint = like.null_embedding, like.checkpoint
-    keep_embeddings(path / checkpoint, vectors, null, store, checkpoint=checkpoint)
+    """Keep the embeddings of a segment's passages beside it, as wide as they are.
+
+    Wider ones would take twice the room, and more time: those of all parts are scanned together.
+    """
+    null, checkpoint, dtype = like.null_embedding, like.checkpoint, vectors.numpy().dtype.type
+    keep_embeddings(path / checkpoint, vectors, null, store, checkpoint=checkpoint, dtype=dtype)
 
 
 def segment_vectors(
