@@ -152,7 +152,7 @@ def test_the_mean_of_trainings_that_begin_alike(trunk_folder: Path, tmp_path: Pa
         others = []
         for number in (1, 2):
             shifted = lambda seed, by=number: draw((seed[0] + by, *seed[1:]))  # noqa: E731
-            patch.setattr(tagger_module.np.random, "default_rng", shifted)
+            patch.setattr(np.random, "default_rng", shifted)
             others.append(weights(f"other-{number}", num_trainings=1))
     assert not torch.equal(first["classifier.weight"], others[0]["classifier.weight"])
     for name, tensor in mean.items():

@@ -94,7 +94,8 @@ def train(  # noqa: PLR0913 - each is an option of the command line
 ) -> None:
     """Train a tagger on files of tagged words; use it with `realm spans --tagger FOLDER`.
 
-    `--set` changes num_epochs, batch_size, learning_rate, dropout, num_articles or seed.
+    `--set` changes num_epochs, batch_size, learning_rate, dropout, num_articles, num_trainings
+    or seed.
     """
     from realm.config import override, read_settings
     from realm.models.trunk import DEFAULT_TRUNK, locate_trunk

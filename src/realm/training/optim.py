@@ -89,6 +89,7 @@ class Optimizer:
         """Take masters and moments back from a checkpoint."""
         for name, master in self.masters.items():
             master.copy_(weights[name])
+        self._adam.state.clear()
         for label, value in state.items():
             key, _, name = label.partition(":")
             master = self.masters[name]

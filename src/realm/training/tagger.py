@@ -12,40 +12,35 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
 from realm.artifact import (
     create_artifact,
     fingerprint_of,
-    is_finished,
-    open_artifact,
-    remove_artifact,
 )
 from realm.config import Settings
-from realm.errors import ArtifactError
 from realm.kernels import use_attention, use_quick_dropout
 from realm.machine import default_device
-from realm.models.checkpoint import training_tensors
 from realm.models.precision import ComputeSettings, choose_compute, shape_of
 from realm.models.trunk import load_trunk, max_positions, read_tokenizer
-from realm.progress import Progress, no_progress
+from realm.progress import Advance, Progress, no_progress
 from realm.spans.capitals import with_capitals
 from realm.spans.conll import TaggedFile, TaggedSentence
 from realm.spans.entities import NO_ENTITY, words_of
+from realm.training.average import WeightAverage
 from realm.training.distributed import ProcessGroup
 from realm.training.optim import Optimizer, OptimSettings, rate_factor
+from realm.training.unfinished import Unfinished
 
 KIND = "tagger"
 STEPS_BETWEEN_SAVES = 100
-_UNFINISHED = "unfinished tagger"
 _ALONE = ProcessGroup()  # minutes on one machine need no group
 # Batches of sentences of like length hold little padding; more at once would make them alike.
 _BATCHES_SORTED_TOGETHER = 16
@@ -61,6 +56,8 @@ class TaggerSettings(Settings):
     dropout: float = 0.1
     num_articles: int = Field(default=8000, ge=4)
     """Articles that are learned from before the files, where any are given."""
+    num_trainings: int = Field(default=1, ge=1)
+    """Trainings on the files, in other orders and with other dropout; the tagger is their mean."""
     seed: int = 0
 
 
@@ -79,6 +76,9 @@ class _Lesson:
 
     examples: list[_Example]
     num_epochs: int
+    seed: int
+    is_averaged: bool
+    """Whether it is one of the trainings whose mean the tagger is."""
 
     def num_steps(self, batch_size: int) -> int:
         return self.num_epochs * -(-len(self.examples) // batch_size)
@@ -107,68 +107,53 @@ def train_tagger(
     tags = tags_of(everything)
     tokenizer = with_capitals(read_tokenizer(trunk))
     find = partial(_examples, tags=tags, tokenizer=tokenizer, limit=max_positions(trunk))
-    lessons = [_Lesson(find(files), settings.num_epochs)]
+    examples, seeds = find(files), range(settings.seed, settings.seed + settings.num_trainings)
+    lessons = [_Lesson(examples, settings.num_epochs, seed, is_averaged=True) for seed in seeds]
     if articles:
-        lessons.insert(0, _Lesson(find([articles]), 1))
+        lessons.insert(0, _Lesson(find([articles]), 1, settings.seed, is_averaged=False))
     torch.manual_seed(settings.seed)
     model = _new_model(trunk, tags, settings.dropout)
     optimizer = _start(model, settings)
     inputs = {"trunk": trunk.name, "data": ", ".join(file.name for file in everything)}
-    unfinished = _Unfinished(path, settings, {**inputs, "sentences": _fingerprint(everything)})
+    unfinished = Unfinished(
+        path, settings.model_dump(), {**inputs, "sentences": _fingerprint(everything)}
+    )
     num_steps = sum(lesson.num_steps(settings.batch_size) for lesson in lessons)
     with progress("tagger steps", num_steps) as advance:
-        begin = unfinished.restore(optimizer)
-        for step, (factor, batch) in islice(enumerate(_steps(lessons, settings)), begin, None):
-            torch.manual_seed(settings.seed * 1_000_003 + step)
-            loss = _loss(model, batch)
-            loss.backward()
-            optimizer.step(factor, _ALONE)
-            if (step + 1) % STEPS_BETWEEN_SAVES == 0:
-                unfinished.save(step + 1, optimizer)
-            advance(step + 1, f"loss {float(loss.detach()):.3f}")
+        average = _learn(model, optimizer, lessons, settings, unfinished, advance)
     with create_artifact(path, KIND, settings=settings.model_dump(), inputs=inputs) as staging:
         num_sentences = sum(len(lesson.examples) for lesson in lessons)
         staging.counts.update(num_sentences=num_sentences, num_steps=num_steps)
-        model.float().load_state_dict(optimizer.masters, strict=False)
+        model.float().load_state_dict(average.weights(), strict=False)
         model.save_pretrained(staging.path)
         _as_ordinary(tokenizer, trunk).save_pretrained(staging.path)
     unfinished.remove()
 
 
-class _Unfinished:
-    """The weights and moments of a tagger's training, in a folder beside what it will write."""
-
-    def __init__(self, path: Path, settings: TaggerSettings, inputs: dict[str, str]) -> None:
-        self._path = path.with_name(f"{path.name}.unfinished")
-        self._settings, self._inputs = settings.model_dump(), inputs
-
-    def restore(self, optimizer: Optimizer) -> int:
-        """Take back what was learned; return the number of steps that are done."""
-        if not is_finished(self._path):
-            return 0
-        manifest = open_artifact(self._path, _UNFINISHED)
-        if (manifest.settings, manifest.inputs) != (self._settings, self._inputs):
-            raise ArtifactError(
-                f"{self._path} is of a training with other settings or other files: delete it, or "
-                "name another --out"
-            )
-        weights = load_file(self._path / "weights.safetensors")
-        optimizer.restore(weights, training_tensors(self._path))
-        return int(manifest.counts["num_steps"])
-
-    def save(self, num_steps: int, optimizer: Optimizer) -> None:
-        """Keep what was learned in so many steps, in place of what was kept before."""
-        with create_artifact(
-            self._path, _UNFINISHED, settings=self._settings, inputs=self._inputs
-        ) as staging:
-            staging.counts["num_steps"] = num_steps
-            save_file(optimizer.masters, staging.path / "weights.safetensors")
-            save_file(optimizer.state(), staging.path / "training.safetensors")
-
-    def remove(self) -> None:
-        """The training is over: nothing goes on from here."""
-        if self._path.exists():
-            remove_artifact(self._path)
+def _learn(
+    model: Any,
+    optimizer: Optimizer,
+    lessons: Sequence[_Lesson],
+    settings: TaggerSettings,
+    unfinished: Unfinished,
+    advance: Advance,
+) -> WeightAverage:
+    """Take every step that is left, and average what the trainings come to."""
+    average = WeightAverage()
+    begin = unfinished.restore(optimizer, average)
+    for step, (place, batch) in islice(enumerate(_steps(lessons, settings)), begin, None):
+        if place.is_averaged and place.is_first:
+            average.begin(optimizer)
+        torch.manual_seed(settings.seed * 1_000_003 + step)
+        loss = _loss(model, batch)
+        loss.backward()
+        optimizer.step(place.factor, _ALONE)
+        if place.is_averaged and place.is_last:
+            average.end(optimizer)
+        if (step + 1) % STEPS_BETWEEN_SAVES == 0:
+            unfinished.save(step + 1, optimizer, average)
+        advance(step + 1, f"loss {float(loss.detach()):.3f}")
+    return average
 
 
 def _fingerprint(files: Sequence[TaggedFile]) -> str:
@@ -248,21 +233,31 @@ def _tags_of_words(sentence: TaggedSentence, encoding: Encoding) -> Iterator[tup
         begun = span
 
 
+class _Place(NamedTuple):
+    """Where in a lesson a step is, and at which share of the full rate it moves."""
+
+    is_averaged: bool
+    is_first: bool
+    is_last: bool
+    factor: float
+
+
 def _steps(
     lessons: Sequence[_Lesson], settings: TaggerSettings
-) -> Iterator[tuple[float, list[_Example]]]:
-    """Every batch of all lessons, with the share of the full rate that it moves at."""
+) -> Iterator[tuple[_Place, list[_Example]]]:
+    """Every batch of all lessons."""
     warmup_share = OptimSettings().warmup_share
     for lesson in lessons:
         num_steps = lesson.num_steps(settings.batch_size)
-        for step, batch in enumerate(_batches(lesson, settings)):
-            yield rate_factor(step, num_steps, warmup_share), batch
+        for step, batch in enumerate(_batches(lesson, settings.batch_size)):
+            factor = rate_factor(step, num_steps, warmup_share)
+            yield _Place(lesson.is_averaged, step == 0, step + 1 == num_steps, factor), batch
 
 
-def _batches(lesson: _Lesson, settings: TaggerSettings) -> Iterator[list[_Example]]:
-    size, examples = settings.batch_size, lesson.examples
+def _batches(lesson: _Lesson, size: int) -> Iterator[list[_Example]]:
+    examples = lesson.examples
     for epoch in range(lesson.num_epochs):
-        generator = np.random.default_rng((settings.seed, epoch))
+        generator = np.random.default_rng((lesson.seed, epoch))
         order = generator.permutation(len(examples))
         lengths = np.array([len(examples[number].ids) for number in order])
         group = np.arange(len(order)) // (size * _BATCHES_SORTED_TOGETHER)
