@@ -49,13 +49,13 @@ def scan_contenders(
     `error` is what the kernel's scores may differ by from ours. None where so many are equally
     good that not all of them were found.
     """
-    found, num_rows = None, sum(map(len, parts))
+    found, num_rows, is_crowded = None, sum(map(len, parts)), True
     if len(hidden) * _MOST_HIDDEN <= num_rows:
-        found = _contenders(queries, parts, hidden, None, error, k)
-    if found is None and len(hidden):
+        found, is_crowded = _contenders(queries, parts, hidden, None, error, k)
+    if is_crowded and len(hidden):
         # Too few of the best can be found: each row is asked, which takes a tenth longer.
         is_found = torch.ones(num_rows, dtype=torch.bool).index_fill_(0, hidden, False)
-        found = _contenders(queries, parts, hidden, is_found, error, k)
+        found, _ = _contenders(queries, parts, hidden, is_found, error, k)
     return found
 
 
@@ -66,8 +66,11 @@ def _contenders(
     is_found: Tensor | None,
     error: Float[Tensor, " queries"],
     k: int,
-) -> Contenders | None:
-    """The same, with hidden rows left out of what was found, or (`is_found`) never looked at."""
+) -> tuple[Contenders | None, bool]:
+    """The same, with hidden rows left out of what was found, or (`is_found`) never looked at.
+
+    And whether it may be for the hidden rows that there is nothing, not for equally good ones.
+    """
     num_rows = sum(map(len, parts))
     num_threads = min(torch.get_num_threads(), 1 + num_rows // _ROWS_OF_A_THREAD)
     pieces = [piece for rows in parts for piece in rows.split(-(-num_rows // num_threads))]
@@ -89,11 +92,12 @@ def _contenders(
     least = best[:, -1:] - 2 * error[:, None]
     # What a part left out is no better than the worst that it kept, if it kept all it was to.
     if any(((part[0][:, -1:] >= least) & (part[1][:, -1:] >= 0)).any() for part in scanned):
-        return None
+        num_hidden = ((numbers >= 0) & ~can_be_found).sum(dim=1)
+        return None, int(num_hidden.max()) > _SPARE // 2
     numbers, order = numbers.sort(dim=1)
     scores, can_be_found = scores.gather(1, order), can_be_found.gather(1, order)
     query, place = ((scores >= least) & can_be_found).nonzero(as_tuple=True)
-    return Contenders(query, numbers[query, place], scores[query, place])
+    return Contenders(query, numbers[query, place], scores[query, place]), False
 
 
 def _is_among(
