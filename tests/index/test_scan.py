@@ -1,5 +1,7 @@
 """Search by faiss's kernel finds what looking at every score finds, in the same order."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,24 @@ def test_more_copies_than_are_looked_for_are_left_to_others() -> None:
     assert len(few.rows) == 3 + scan._SPARE - 1
     found = search(rows, queries, 3, is_scanned=True, hidden=np.empty(0, dtype=np.int64))
     assert found.rows.tolist() == [[0, 1, 2]]
+
+
+def test_copies_are_scanned_once_though_some_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = []
+    original = scan._scan
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        scans.append(arguments)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(scan, "_scan", counted)
+    rows, queries = torch.ones(400, 4).half(), torch.ones(1, 4)
+    error, few = summing_error(queries, 2.0), torch.arange(5)
+    assert scan_contenders(queries, [rows], few, error, 3) is None
+    assert len(scans) == 1
+    # Here the hidden ones may be what stands in the way.
+    assert scan_contenders(queries, [rows], torch.arange(60), error, 3) is None
+    assert len(scans) == 3
 
 
 def test_sums_differ_by_less_than_their_bound() -> None:
