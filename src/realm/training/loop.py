@@ -86,7 +86,8 @@ class Hooks:
     """Called before every checkpoint by all processes; their sums are logged in the same line."""
     after_save: Callable[[int], None] | None = None
     on_progress: Callable[[int, Scalars], None] | None = None
-    """Called after every step, with its scalars; the loss is that of the last logged step."""
+    """Called after every step, with its scalars; the loss is that of the last logged step, and
+    `step_seconds` the mean of the steps since."""
 
 
 @dataclass
@@ -156,11 +157,12 @@ class Training:
             # is packed.
             self._read = {"loss": float(loss.detach()), "gradient_norm": float(norm)}
         self._step_seconds.append(time.perf_counter() - begin)
-        row = {**self._read, **scalars, **waited, "rate": factor}
+        seconds = sum(self._step_seconds) / len(self._step_seconds)
+        row = {**self._read, **scalars, **waited, "rate": factor, "step_seconds": seconds}
         if is_logged:
-            seconds, self._step_seconds = self._step_seconds, []
+            self._step_seconds.clear()
             if log is not None:
-                log.write(step + 1, {**row, "step_seconds": sum(seconds) / len(seconds)})
+                log.write(step + 1, row)
         if hooks.on_progress and self.group.is_first:
             hooks.on_progress(step + 1, row)
 
