@@ -145,7 +145,9 @@ def test_the_mean_of_trainings_that_begin_alike(trunk_folder: Path, tmp_path: Pa
         return load_file(tmp_path / name / "model.safetensors")
 
     mean, first = weights("mean"), weights("first", num_trainings=1)
-    assert read_manifest(tmp_path / "mean").counts["num_steps"] == 1 + 3 * 2 * 2
+    # The sentence of the articles once, and the three of the files in every training.
+    counts = read_manifest(tmp_path / "mean").counts
+    assert (counts["num_sentences"], counts["num_steps"]) == (1 + 3, 1 + 3 * 2 * 2)
     # The others begin where the articles left off and see the sentences in another order.
     with pytest.MonkeyPatch.context() as patch:
         draw = np.random.default_rng

@@ -122,8 +122,8 @@ def train_tagger(
     with progress("tagger steps", num_steps) as advance:
         average = _learn(model, optimizer, lessons, settings, unfinished, advance)
     with create_artifact(path, KIND, settings=settings.model_dump(), inputs=inputs) as staging:
-        num_sentences = sum(len(lesson.examples) for lesson in lessons)
-        staging.counts.update(num_sentences=num_sentences, num_steps=num_steps)
+        read_once = sum(len(lesson.examples) for lesson in lessons if not lesson.is_averaged)
+        staging.counts.update(num_sentences=read_once + len(examples), num_steps=num_steps)
         model.float().load_state_dict(average.weights(), strict=False)
         model.save_pretrained(staging.path)
         _as_ordinary(tokenizer, trunk).save_pretrained(staging.path)
