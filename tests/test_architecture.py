@@ -22,6 +22,7 @@ STAGES = [
         "progress",
         "stopwatch",
         "memory",
+        "children",
         "kernels",
         "machine",
     ),

@@ -21,6 +21,7 @@ import torch
 from pydantic import Field
 
 from realm.artifact import is_finished, read_manifest
+from realm.children import end, start_module
 from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, RealmError, ResourceError
@@ -33,7 +34,6 @@ from realm.training.distributed import join_group
 from realm.training.state import Journal, checkpoint_path, due_steps, prune, steps_in
 
 _POLL_SECONDS = 0.2
-_PATIENCE_SECONDS = 30.0  # for the refresh process to leave its work
 _ADOPTION = "adopt"
 
 
@@ -238,23 +238,11 @@ class RefreshTask(Settings):
 @contextmanager
 def refresh_process(task: RefreshTask) -> Iterator[subprocess.Popen[bytes]]:
     """Keep a second process refreshing while the block runs; it ends with the block or trainer."""
-    # An interpreter of its own: `multiprocessing` would run the user's unguarded script again.
-    # It looks for modules where this one does, and not in whatever folder it is started in.
-    paths = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", __name__, task.model_dump_json(), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
+    process = start_module(__name__, task.model_dump_json(), str(os.getpid()))
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(_PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end([process])
 
 
 def follow(task: RefreshTask, trainer: int) -> None:

@@ -9,12 +9,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from realm.children import end, start_module
 from realm.errors import RealmError, ResourceError
 from realm.stages import Run
 from realm.tables.making import (
@@ -27,7 +26,6 @@ from realm.tables.making import (
 from realm.tables.sharing import keys_in_the_making, keys_of_trainings
 
 _POLL_SECONDS = 0.5
-_PATIENCE_SECONDS = 30.0  # for a process to leave its work
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def make_rows_at_once(
     _make_what_all_share(base)
     waiting, failed = list(jobs), list[Job]()
     running: list[_Process] = []
-    with _ended_with_the_block(running):
+    try:
         while waiting or running:
             for done in [each for each in running if each.process.poll() is not None]:
                 running.remove(done)
@@ -66,6 +64,8 @@ def make_rows_at_once(
                 running.append(_start(base, job, number))
                 on_change("begun", job)
             time.sleep(_POLL_SECONDS)
+    finally:
+        end(each.process for each in running)
     if failed:
         names = ", ".join(job.name for job in failed)
         raise ResourceError(
@@ -94,37 +94,16 @@ def _start(base: Run, job: Job, number: int) -> _Process:
     run = row_run(base, job)
     begin_row(base, run)
     threads = max(1, (os.cpu_count() or 1) // number)
-    paths = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads)}
+    environment = {"OMP_NUM_THREADS": str(threads)}
     with _log_of(run).open("ab") as log:
-        return _Process(job, run, _started(run.path, environment, log))
-
-
-def _started(row: Path, environment: dict[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", __name__, str(row)],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-    )  # fmt: skip
+        process = start_module(
+            __name__, str(run.path), environment=environment, stdout=log, stderr=log
+        )
+    return _Process(job, run, process)
 
 
 def _log_of(run: Run) -> Path:
     return run.path.with_name(f"{run.path.name}.log")
-
-
-@contextmanager
-def _ended_with_the_block(running: list[_Process]) -> Iterator[None]:
-    """Leave no process behind, whatever ends the block."""
-    try:
-        yield
-    finally:
-        for each in running:
-            each.process.terminate()
-        for each in running:
-            try:
-                each.process.wait(_PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                each.process.kill()
-                each.process.wait()
 
 
 def _main() -> None:
