@@ -17,7 +17,8 @@ _PREFIXES = ("start", "moments", "sum")
 class WeightAverage:
     """Weights and moments that all trainings begin with, and the sum of what they came to."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_trainings: int) -> None:
+        self._num_trainings = num_trainings
         self._start: dict[str, Tensor] = {}
         self._moments: dict[str, Tensor] = {}
         self._sum: dict[str, Tensor] = {}
@@ -28,7 +29,7 @@ class WeightAverage:
         """The first training begins with what is there, all others with the same again."""
         if self._start:
             optimizer.restore(self._start, self._moments)
-        else:
+        elif self._num_trainings > 1:  # a single one needs nothing kept
             self._start = {name: weight.clone() for name, weight in optimizer.masters.items()}
             self._moments = {name: value.clone() for name, value in optimizer.state().items()}
 

@@ -21,10 +21,7 @@ from pydantic import Field
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
-from realm.artifact import (
-    create_artifact,
-    fingerprint_of,
-)
+from realm.artifact import create_artifact, fingerprint_of
 from realm.config import Settings
 from realm.kernels import use_attention, use_quick_dropout
 from realm.machine import default_device
@@ -139,7 +136,7 @@ def _learn(
     advance: Advance,
 ) -> WeightAverage:
     """Take every step that is left, and average what the trainings come to."""
-    average = WeightAverage()
+    average = WeightAverage(settings.num_trainings)
     begin = unfinished.restore(optimizer, average)
     for step, (place, batch) in islice(enumerate(_steps(lessons, settings)), begin, None):
         if place.is_averaged and place.is_first:
