@@ -2,7 +2,8 @@
 
 A checkpoint is an artifact with the weights of embedder and reader in single precision
 (safetensors), the configurations of their trunks, the tokenizer and the settings; while a
-training goes on it also holds what `training.state` needs to resume it.
+training goes on it also holds what `training.state` needs to resume it. One that is to be shipped
+leaves out what is found elsewhere (`models.compact`).
 """
 
 import json
@@ -23,6 +24,7 @@ from realm.errors import SettingError
 from realm.examples.packing import Packer, PackingSettings
 from realm.kernels import use_attention
 from realm.machine import Use, default_device
+from realm.models.compact import Compact, compact, whole
 from realm.models.embedder import Embedder, EmbedderSettings, Tower
 from realm.models.precision import Compute, ComputeSettings, choose_compute, shape_of
 from realm.models.reader import Reader, ReaderSettings
@@ -166,18 +168,22 @@ def save_checkpoint(
     `weights` are full-precision masters by name, where the model itself computes in half
     precision; `extra` are tensors that a resumed training needs.
     """
-    settings = {
-        "embedder": model.embedder.settings.model_dump(),
-        "reader": model.reader.settings.model_dump(),
-        "packing": model.packer.settings.model_dump(),
-        "has_shared_towers": model.embedder.has_shared_towers,
-        "step": step,
-    }
-    with create_artifact(path, KIND, settings=settings, inputs=inputs) as staging:
-        staging.counts["step"] = step
-        _write_weights(staging, model, weights or {})
+    full = _full_precision(model, weights or {})
+    with create_artifact(path, KIND, settings=_settings(model, step), inputs=inputs) as staging:
+        _write_model(staging, model, full, step)
         if extra:
             save_file(_contiguous(extra), staging.path / "training.safetensors")
+
+
+def save_compact_checkpoint(
+    path: Path, model: Model, *, step: int, inputs: Mapping[str, str]
+) -> None:
+    """Write a model as an artifact that `load_model` reads too, as small as it can be shipped."""
+    made = compact(_full_precision(model, {}))
+    elsewhere = {"same_as": made.same_as, "pinned": made.pinned}
+    settings = {**_settings(model, step), "elsewhere": elsewhere}
+    with create_artifact(path, KIND, settings=settings, inputs=inputs) as staging:
+        _write_model(staging, model, made.tensors, step)
 
 
 def copy_checkpoint(source: Path, path: Path, *, inputs: Mapping[str, str]) -> None:
@@ -205,7 +211,8 @@ def load_model(path: Path) -> Model:
     model = Model(
         Embedder(query_tower, passage_tower), encoder, Packer(tokenizer, packing), tokenizer
     )
-    weights = load_file(path / "weights.safetensors")
+    stored = Compact(load_file(path / "weights.safetensors"), **settings.get("elsewhere", {}))
+    weights = whole(stored)
     for name, parameter in unique_parameters(model.modules()).items():
         parameter.data.copy_(weights[name])
     return model
@@ -232,11 +239,25 @@ class _NoDraws(TorchDispatchMode):
         return args[0] if func in _DRAWS else func(*args, **(kwargs or {}))
 
 
-def _write_weights(staging: Staging, model: Model, masters: Mapping[str, Tensor]) -> None:
-    weights = {
+def _settings(model: Model, step: int) -> dict[str, Any]:
+    return {
+        "embedder": model.embedder.settings.model_dump(),
+        "reader": model.reader.settings.model_dump(),
+        "packing": model.packer.settings.model_dump(),
+        "has_shared_towers": model.embedder.has_shared_towers,
+        "step": step,
+    }
+
+
+def _full_precision(model: Model, masters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
         name: masters.get(name, parameter.detach()).float()
         for name, parameter in unique_parameters(model.modules()).items()
     }
+
+
+def _write_model(staging: Staging, model: Model, weights: Mapping[str, Tensor], step: int) -> None:
+    staging.counts["step"] = step
     save_file(_contiguous(weights), staging.path / "weights.safetensors")
     model.tokenizer.save(str(staging.path / "tokenizer.json"))
     for name, trunk in (
