@@ -21,6 +21,9 @@ from realm.workload import Workload
 _TAGGING, _WORDS = 0.8, 0.25
 _LEXICAL_SECONDS = 1.4e-8
 _RANKINGS = 4  # of every question file: the models of a run, before and after each stage
+# A step on a CPU over its parts, each timed alone: batches are small and of many lengths, gradients
+# are added up, and texts are made ready in between (1.2 to 1.5 times: docs/performance.md).
+_WHOLE_STEP = {"cpu": 1.3}
 _MASTER_BYTES, _MOMENT_BYTES, _GRADIENT_BYTES = 4, 8, 4
 
 
@@ -260,8 +263,9 @@ class _Planner:
         per_weight = _MASTER_BYTES + _MOMENT_BYTES + _GRADIENT_BYTES
         held = moved * per_weight + 4 * (whole - moved) + 2 * whole + step.kept_bytes
         parts = ", ".join(f"{part} {seconds / step.total:.0%}" for part, seconds in step.longest(3))
-        detail = f"{loop.num_steps:,} steps of {step.total:.3g} s: {parts}"
-        seconds = loop.num_steps * step.total + once + saving
+        each = step.total * _WHOLE_STEP.get(self._machine.device, 1.0)
+        detail = f"{loop.num_steps:,} steps of {each:.3g} s: {parts}"
+        seconds = loop.num_steps * each + once + saving
         return Stage(name, seconds, self._machine.base_gigabytes + held / 1e9, detail)
 
     def _forward(self, name: str, seconds: float) -> Stage:
