@@ -17,7 +17,7 @@ from realm.tables.rows import MeanLengths, rows_of
 from realm.tables.sharing import PARTS, key_of, take_over
 from realm.training.state import checkpoint_path
 
-SMALL = read_recipe(str(Path(__file__).parents[2] / "recipes" / "small.toml"))
+SMALL = read_recipe("small", ["retrieval.lexical=false"])
 EMBEDDER_STEPS = SMALL.warm_start.embedder.loop.num_steps
 READER_STEPS = SMALL.warm_start.reader.loop.num_steps
 REALM_STEPS = SMALL.pretrain.loop.num_steps

@@ -58,7 +58,8 @@ class Row:
             SettingError: the recipe does not admit a change.
         """
         seeds = {f"{loop}.seed": value_of(recipe, f"{loop}.seed") + seed for loop in _SEEDED}
-        changes = {**seeds, **self.changes}
+        # What is compared is what an embedder finds: BM25 helps where a row says so.
+        changes = {**seeds, "retrieval.lexical": False, **self.changes}
         assignments = [f"{name}={json.dumps(value)}" for name, value in changes.items()]
         return with_overrides(recipe, assignments)
 
