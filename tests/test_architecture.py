@@ -40,7 +40,7 @@ STAGES = [
         "swap",
         "importing",
     ),
-    *("exporting", "demo", "serving", "cli"),
+    *("exporting", "shipped", "demo", "serving", "cli"),
 ]
 BANNED_NAMES = {"utils", "common", "base", "core", "misc", "helpers", "types", "tools"}
 # Nothing that runs code when it is read: names of modules, and of calls with their module.

@@ -25,6 +25,8 @@ from realm.training.state import best_checkpoint, latest_checkpoint
 CHECKPOINTS = ("start", "warm-start", "pretrain", "finetune")
 TAKEN_FROM = "taken-from"
 """Input of a checkpoint that was not trained in its run: the fingerprint of where it is from."""
+FINETUNED = "finetuned"
+"""Input of a shipped checkpoint: the fingerprint of the fine-tuned one that it was made from."""
 IMPORT = "import"
 _RECIPE = "recipe.json"
 _EMBEDDER = "google/realm-cc-news-pretrained-embedder"
@@ -32,7 +34,8 @@ WHERE_FROM: dict[Part, str] = {
     "query embedder": f"import an embedder beside it ({_EMBEDDER})",
     "passage embedder": f"import it again with --passage-embedder {_EMBEDDER}",
     "reader": "import a reader beside it (google/realm-cc-news-pretrained-encoder)",
-    "masked head": "import google/realm-cc-news-pretrained-encoder instead of its reader",
+    "masked head": "import a model as it was before fine-tuning, such as "
+    "google/realm-cc-news-pretrained-encoder",
     "span head": "train one with `realm finetune`, or import google/realm-orqa-nq-openqa",
     "passage embeddings": "embed the passages with `realm index`",
     "passages": "name documents with `realm corpus`",
@@ -134,6 +137,10 @@ class RunFolder:
         if name == "finetune" and not (self.taken(name) and source != "pretrain"):
             name = source
         return self.resolved(name)
+
+    def is_finetuned(self, name: str) -> bool:
+        """Whether the model of that stage was fine-tuned, in this run or before it was shipped."""
+        return name == "finetune" or FINETUNED in read_manifest(self.checkpoint(name)).inputs
 
     def newest_checkpoint(self) -> str:
         """The name of the furthest stage that is finished."""

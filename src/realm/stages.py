@@ -140,7 +140,7 @@ class Run(PretrainRun):
         changes = {
             "reader_passages": self.experiment.retrieval.reader_passages,
             # Only fine-tuning teaches when to say nothing.
-            "null_passage": objective.null_passage and name == "finetune",
+            "null_passage": objective.null_passage and self.is_finetuned(name),
         }
         return objective.model_copy(update=changes)
 

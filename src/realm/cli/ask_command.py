@@ -6,19 +6,51 @@ is loaded once.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from realm.cli.options import ModelOption, RunOption, SetOption, open_existing
+from realm.cli.options import SetOption, open_existing, open_shipped
 from realm.cli.terminal import results
+from realm.errors import SettingError
 
 if TYPE_CHECKING:
     from realm.openqa.answerer import Answer, Answered
+    from realm.stages import Run
 
 _FOR_PEOPLE, _FOR_PROGRAMS = 3, 5  # answers
 _MARKS = "»", "«"  # around an answer where no colour can show it
+
+
+RunToAskOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        help="Directory of the run; beside a shipped model runs/NAME-OF-SOURCE if left out.",
+        show_default=False,
+    ),
+]
+ModelToAskOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="A model that was trained before: realm-mini, or a folder of `realm export --format "
+        "realm`. Or start|warm-start|pretrain|finetune, a checkpoint of the run; the furthest one "
+        "if left out.",
+        show_default=False,
+    ),
+]
+SourcesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        metavar="SOURCE",
+        help="Documents that such a model is asked about; may be given repeatedly.",
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,8 +59,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def ask(
-    run: RunOption,
     question: Annotated[str, typer.Argument(metavar='["QUESTION"]', show_default=False)] = "",
+    run: RunToAskOption = None,
+    model: ModelToAskOption = "",
+    sources: SourcesOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a question, for programs.")
     ] = False,
@@ -38,21 +72,21 @@ def ask(
             min=1, help="How many answers; 3, for programs 5 as over HTTP.", show_default=False
         ),
     ] = None,
-    model: ModelOption = "",
     assignments: SetOption = None,
 ) -> None:
     """Answer a question with the evidence; without one, ask for questions.
+
+    `realm ask --model realm-mini --source FOLDER` needs no training: the first call reads the
+    documents, later ones open what it kept.
 
     Documents that were added with `realm documents` are searched, removed ones are not; measures
     (`realm evaluate`) are those of the corpus that the run was trained with.
     """
     from realm.living.corpus import LivingCorpus
     from realm.living.view import View
-    from realm.scoring import check_model
     from realm.serving.results import Asked, answer_results, versions_of
 
-    opened = open_existing(run, assignments)
-    name = check_model(opened, model)
+    opened, name = _opened(run, model, sources or (), assignments)
     opened.require_answering(name)
     versions = versions_of(opened, name)
     if LivingCorpus.exists(opened):
@@ -66,6 +100,26 @@ def ask(
             typer.echo(json.dumps(result, ensure_ascii=False))
         else:
             show_answers(view.answerer.answer([text], top_k=top_k or _FOR_PEOPLE)[0])
+
+
+def _opened(
+    run: Path | None, model: str, sources: Sequence[str], assignments: Sequence[str] | None
+) -> "tuple[Run, str]":
+    """The run that is asked, and the name of its checkpoint."""
+    from realm.scoring import check_model
+    from realm.shipped.folder import find_model
+
+    if find_model(model) is not None:
+        opened = open_shipped(model, run, sources, assignments)
+        return opened, opened.newest_checkpoint()
+    if run is None:
+        raise SettingError(
+            "which run is asked? give --run RUN, or --model realm-mini --source FOLDER"
+        )
+    if sources:
+        raise SettingError("--source goes with --model realm-mini: a run has documents of its own")
+    opened = open_existing(run, assignments)
+    return opened, check_model(opened, model)
 
 
 def show_answers(answered: "Answered", *, most: int | None = None) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from realm.artifact import is_finished
-from realm.cli.terminal import show_progress
+from realm.artifact import MANIFEST, is_finished
+from realm.cli.terminal import say, show_progress
 from realm.errors import SettingError
 
 if TYPE_CHECKING:  # what trains needs seconds to import: commands do it when they run
@@ -107,6 +107,52 @@ def open_existing(path: Path, assignments: Sequence[str] | None = None) -> "Run"
     wanted = with_overrides(run.experiment, assignments or ())
     _refuse_late_changes(path, run.experiment, wanted)
     return Run(path, wanted, show_progress)
+
+
+def open_shipped(
+    model: str,
+    path: Path | None,
+    sources: Sequence[str],
+    assignments: Sequence[str] | None = None,
+) -> "Run":
+    """Open a run of a model that was shipped, or begin it over documents; nothing is trained.
+
+    Without a path it stands in runs/, under the name of the first source.
+
+    Raises:
+        SettingError: there is no such model, a run of something else, or no documents.
+        SourceError: the documents cannot be read.
+    """
+    from realm.shipped.folder import begin_with
+
+    if path is None and not sources:
+        raise SettingError(f"{model} of which documents? name them with --source FOLDER")
+    path = path or Path("runs") / Path(sources[0]).resolve().stem
+    begin_with(model, path, show_progress)
+    changes: dict[str, Any] = {"sources": absolute(sources)} if sources else {}
+    run = open_run(path, **changes)
+    if is_finished(path / "corpus"):
+        _say_if_newer(sources, path)
+    else:
+        store = run.corpus()
+        say(
+            f"{path} holds {len(store):,} passages of {store.num_documents:,} documents: "
+            f"`realm serve --run {path}` shows them in the browser"
+        )
+    return open_existing(path, assignments)
+
+
+def _say_if_newer(sources: Sequence[str], run: Path) -> None:
+    """Tell that documents were written after the run had read them, or was edited."""
+    kept = (run / "corpus" / MANIFEST, *(run / "living").rglob("*"))
+    read_at = max(file.stat().st_mtime for file in kept)
+    for source in map(Path, sources):
+        files = [source, *source.rglob("*")] if source.is_dir() else [source]
+        if any(file.stat().st_mtime > read_at for file in files if file.exists()):
+            say(
+                f"{source} has changed since it was read: `realm documents add {source} --run "
+                f"{run}` takes in what is new"
+            )
 
 
 def absolute(sources: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which commands take released checkpoints in, and give models out for other programs?"""
+"""Which commands take models in, released or shipped, and give models out?"""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from realm.cli.options import ModelOption, RunOption, open_existing
 from realm.cli.terminal import say, show_progress
 from realm.errors import SettingError
 
-_FORMATS = ("transformers-realm", "auto-model")
+_FORMATS = ("transformers-realm", "auto-model", "realm")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,7 +24,8 @@ def import_(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="Folders, or names on the hub, that complete each other."
+            metavar="SOURCE...",
+            help="Folders, or names on the hub, that complete each other; or realm-mini.",
         ),
     ],
     run: RunOption,
@@ -37,10 +38,19 @@ def import_(
         ),
     ] = "",
 ) -> None:
-    """Make a run of released REALM checkpoints (google/realm-orqa-nq-openqa and its kind)."""
+    """Make a run of released REALM checkpoints (google/realm-orqa-nq-openqa and its kind).
+
+    Or of a model in this program's own form: realm-mini comes with it, `realm export --format
+    realm` writes others.
+    """
     from realm.importing import import_released
     from realm.run_folder import IMPORT
+    from realm.shipped.folder import begin_with, find_model
 
+    if len(sources) == 1 and find_model(sources[0]) is not None:
+        begin_with(sources[0], run, show_progress)
+        show_import(run)
+        return
     import_released(sources, run, passage_embedder=passage_embedder, progress=show_progress)
     show_import(run)
     padding = json.loads((run / IMPORT / "config.json").read_text("utf-8"))["pad_token_id"]
@@ -61,15 +71,21 @@ def export(
     ] = _FORMATS[0],
     model: ModelOption = "",
 ) -> None:
-    """Write a model for transformers: REALM's own classes (up to 4.57), or any AutoModel."""
+    """Write a model for transformers: REALM's own classes (up to 4.57), or any AutoModel.
+
+    Or, as `realm`, for this program: small, for `realm ask --model FOLDER` and `realm import`.
+    """
     from realm.exporting import export_auto_models, export_transformers_realm
     from realm.scoring import check_model
+    from realm.shipped.folder import ship
 
     if form not in _FORMATS:
         raise SettingError(f"--format {form}: choose one of {', '.join(_FORMATS)}")
     if folder.exists():
         raise SettingError(f"{folder} is there already: give another folder")
     opened = open_existing(run)
-    write = export_transformers_realm if form == _FORMATS[0] else export_auto_models
-    for path in write(opened, check_model(opened, model), folder):
+    writers = dict(
+        zip(_FORMATS, (export_transformers_realm, export_auto_models, ship), strict=True)
+    )
+    for path in writers[form](opened, check_model(opened, model), folder):
         typer.echo(path)
