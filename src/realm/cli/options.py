@@ -144,11 +144,12 @@ def open_shipped(
 
 def _say_if_newer(sources: Sequence[str], run: Path) -> None:
     """Tell that documents were written after the run had read them, or was edited."""
+    from realm.corpus.documents import source_files
+
     kept = (run / "corpus" / MANIFEST, *(run / "living").rglob("*"))
     read_at = max(file.stat().st_mtime for file in kept)
-    for source in map(Path, sources):
-        files = [source, *source.rglob("*")] if source.is_dir() else [source]
-        if any(file.stat().st_mtime > read_at for file in files if file.exists()):
+    for source in (Path(name) for name in sources if Path(name).exists()):
+        if any(file.stat().st_mtime > read_at for _, file in source_files(source)):
             say(
                 f"{source} has changed since it was read: `realm documents add {source} --run "
                 f"{run}` takes in what is new"

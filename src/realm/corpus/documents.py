@@ -33,6 +33,7 @@ _FILE_READERS = {
 _STREAM_SUFFIXES = (".jsonl", ".csv", ".tsv", ".xml")
 _COMPRESSIONS = ("", ".gz", ".bz2", ".zst")
 _RECORDS = ".tfrecord"
+_OF_A_RUN = "recipe.json"
 # Sets of files number their parts, before or after the suffix: x.tfrecord-00000-of-00512.
 _RECORD_FILE = re.compile(r"\.tfrecords?(?:-\d+-of-\d+)?(\.gz)?$")
 KNOWN_SUFFIXES = (*_FILE_READERS, *_STREAM_SUFFIXES, ".parquet", _RECORDS)
@@ -188,12 +189,17 @@ def source_files(path: Path) -> list[tuple[str, Path]]:
         raise SourceError(f"there is no file or folder {path}: check the path")
     found: list[Path] = []
     for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not _is_passed_by(Path(folder, name))]
         visible = [Path(folder, name) for name in names if not name.startswith(".")]
         found.extend(f for f in visible if _suffixes(f)[0] in KNOWN_SUFFIXES and f.is_file())
     if not found:
         raise SourceError(f"{path} holds no documents: known files are {' '.join(KNOWN_SUFFIXES)}")
     return sorted((file.relative_to(path).as_posix(), file) for file in found)
+
+
+def _is_passed_by(folder: Path) -> bool:
+    """Whether a folder is hidden, or a run: its files are no documents."""
+    return folder.name.startswith(".") or (folder / _OF_A_RUN).is_file()
 
 
 def _suffixes(path: Path) -> tuple[str, str]:
