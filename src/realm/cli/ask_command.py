@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from realm.cli.options import SetOption, open_existing, open_shipped
+from realm.cli.options import SetOption, SourceOption, open_existing, open_shipped
 from realm.cli.terminal import results
 from realm.errors import SettingError
 
@@ -43,14 +43,6 @@ ModelToAskOption = Annotated[
         show_default=False,
     ),
 ]
-SourcesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--source",
-        metavar="SOURCE",
-        help="Documents that such a model is asked about; may be given repeatedly.",
-    ),
-]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -62,7 +54,7 @@ def ask(
     question: Annotated[str, typer.Argument(metavar='["QUESTION"]', show_default=False)] = "",
     run: RunToAskOption = None,
     model: ModelToAskOption = "",
-    sources: SourcesOption = None,
+    sources: SourceOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a question, for programs.")
     ] = False,

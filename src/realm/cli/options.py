@@ -39,6 +39,14 @@ ModelOption = Annotated[
         show_default=False,
     ),
 ]
+SourceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        metavar="SOURCE",
+        help="Documents: a folder, a file, or hub:NAME; may be given repeatedly.",
+    ),
+]
 JsonFileOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")
 ]

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from realm.cli.info_commands import examples_left_out
-from realm.cli.options import RecipeOption, RunOption, SetOption, absolute, open_existing, open_run
+from realm.cli.options import (
+    RecipeOption,
+    RunOption,
+    SetOption,
+    SourceOption,
+    absolute,
+    open_existing,
+    open_run,
+)
 from realm.cli.result_tables import show_evaluations
 from realm.cli.terminal import say, show_progress
 from realm.errors import SettingError
@@ -43,14 +51,7 @@ def add_to(app: typer.Typer) -> None:
 def whole_run(
     run: RunOption,
     recipe: Annotated[str, typer.Argument(metavar="[RECIPE]", show_default=False)] = "",
-    sources: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source",
-            metavar="SOURCE",
-            help="Documents: a folder, a file, or hub:NAME; may be given repeatedly.",
-        ),
-    ] = None,
+    sources: SourceOption = None,
     assignments: SetOption = None,
 ) -> None:
     """Do every stage of a recipe, then measure; started again, go on where it stopped."""
