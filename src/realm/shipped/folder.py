@@ -13,9 +13,9 @@ import shutil
 from pathlib import Path
 
 from realm.artifact import create_artifact, is_finished, open_artifact, read_manifest
-from realm.config import read_settings
+from realm.config import override, read_settings
 from realm.errors import ArtifactError, SettingError
-from realm.experiment import Experiment, SelectionSettings, with_overrides
+from realm.experiment import Experiment
 from realm.importing import KIND
 from realm.models.checkpoint import KIND as CHECKPOINT
 from realm.models.checkpoint import load_model, save_compact_checkpoint
@@ -26,6 +26,7 @@ from realm.stages import Run
 
 _SHIPPED = Path(__file__).parent
 _MODEL, _RECIPE = "model", "recipe.json"
+_FILES = ("sources", "pretrain_sources", "train_questions", "dev_questions")
 _NO_STEPS = ("warm_start.embedder", "warm_start.reader", "pretrain")
 
 
@@ -104,13 +105,8 @@ def _experiment(folder: Path, trunk: Path) -> Experiment:
         for half in ("embedder", "reader")
     }
     changes = [f"{stage}.loop.num_steps=0" for stage in _NO_STEPS]
-    changes += ["finetune.num_development_questions=0", "finetune.retriever_from=pretrain"]
-    changes += ["finetune.reader_from=pretrain"]
-    made_with = read_settings(Experiment, values, origin=str(file))
-    made_with = made_with.model_copy(
-        update={
-            "sources": (), "pretrain_sources": (), "train_questions": (), "dev_questions": (),
-            "selection": SelectionSettings(),
-        }
-    )  # fmt: skip
-    return with_overrides(made_with, changes)
+    changes += [f"{files}=[]" for files in _FILES]
+    changes += [f"finetune.{half}_from=pretrain" for half in ("retriever", "reader")]
+    changes += [f"selection.{name}=latest" for name in ("pretrain", "finetune")]
+    changes.append("finetune.num_development_questions=0")
+    return read_settings(Experiment, override(values, changes), origin=str(file))
