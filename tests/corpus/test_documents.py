@@ -15,6 +15,7 @@ import zstandard
 from realm.corpus.block_records import write_block_records
 from realm.corpus.documents import Document, fingerprint_sources, read_documents
 from realm.errors import ResourceError, SourceError
+from realm.experiment import Experiment
 
 ROWS: list[dict[str, object]] = [
     {"id": "a", "title": "First", "text": "One.\nTwo."},
@@ -56,7 +57,10 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "x.txt").write_text("no")
     (tmp_path / "runs" / "mine").mkdir(parents=True)
-    (tmp_path / "runs" / "mine" / "recipe.json").write_text("{}")
+    (tmp_path / "runs" / "mine" / "recipe.json").write_text(Experiment().model_dump_json())
+    (tmp_path / "soups").mkdir()
+    (tmp_path / "soups" / "recipe.json").write_text("{}")
+    (tmp_path / "soups" / "notes.txt").write_text("salt")
     (tmp_path / "runs" / "mine" / "stages.jsonl").write_text("no")
     (tmp_path / "b.txt").write_bytes(b"line\r\nnext ")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
@@ -66,6 +70,7 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
     assert list(read_documents([str(tmp_path)])) == [
         Document("a.html", "The page", "Hello world\n\nBye"),
         Document("b.txt", "b", "line\r\nnext "),
+        Document("soups/notes.txt", "notes", "salt"),
         Document("sub/a.md", "A *heading*", "text\n\n## A *heading* ##\n# Other\n"),
         *DOCUMENTS,
     ]

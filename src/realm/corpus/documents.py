@@ -33,7 +33,7 @@ _FILE_READERS = {
 _STREAM_SUFFIXES = (".jsonl", ".csv", ".tsv", ".xml")
 _COMPRESSIONS = ("", ".gz", ".bz2", ".zst")
 _RECORDS = ".tfrecord"
-_OF_A_RUN = "recipe.json"
+_RECIPE, _OF_A_RUN = "recipe.json", b'"warm_start"'
 # Sets of files number their parts, before or after the suffix: x.tfrecord-00000-of-00512.
 _RECORD_FILE = re.compile(r"\.tfrecords?(?:-\d+-of-\d+)?(\.gz)?$")
 KNOWN_SUFFIXES = (*_FILE_READERS, *_STREAM_SUFFIXES, ".parquet", _RECORDS)
@@ -198,8 +198,11 @@ def source_files(path: Path) -> list[tuple[str, Path]]:
 
 
 def _is_passed_by(folder: Path) -> bool:
-    """Whether a folder is hidden, or a run: its files are no documents."""
-    return folder.name.startswith(".") or (folder / _OF_A_RUN).is_file()
+    """Whether a folder is hidden, or a run: its files are no documents. Cooks have recipes too."""
+    if folder.name.startswith("."):
+        return True
+    recipe = folder / _RECIPE
+    return recipe.is_file() and _OF_A_RUN in recipe.read_bytes()
 
 
 def _suffixes(path: Path) -> tuple[str, str]:
