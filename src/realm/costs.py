@@ -106,7 +106,8 @@ def trunks_of(experiment: Experiment) -> tuple[Trunk, Trunk]:
         own_trunk(experiment.trunk) if half.trunk == OWN_TRUNK else trunk_of(half.trunk)
         for half in (experiment.embedder, experiment.reader)
     )
-    return embedder, reader
+    num_layers = experiment.reader.num_layers or reader.num_layers
+    return embedder, replace(reader, num_layers=num_layers)
 
 
 class Costs:

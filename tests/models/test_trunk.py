@@ -12,10 +12,10 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from realm.errors import ResourceError
+from realm.errors import ResourceError, SettingError
 from realm.examples.packing import PackingSettings
 from realm.models import trunk
-from realm.models.checkpoint import Model, new_model
+from realm.models.checkpoint import Model, load_model, new_model, save_checkpoint
 from realm.models.embedder import EmbedderSettings, evaluating
 from realm.models.reader import ReaderSettings, masked_log_probs, read
 from realm.models.trunk import DEFAULT_TRUNK, load_trunk, locate_trunk, set_dropout
@@ -48,6 +48,27 @@ def test_weights_in_shards_are_the_same_weights(folder: Path) -> None:
     split_in_two(folder)
     found = load_trunk(locate_trunk(str(folder)), dropout=0.0).state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+def test_a_reader_may_take_the_first_layers_of_a_trunk(folder: Path, tmp_path: Path) -> None:
+    whole = load_trunk(folder, dropout=0.0).state_dict()
+    assert any(name.startswith("encoder.layer.1.") for name in whole)
+    model = new_model(
+        EmbedderSettings(trunk=str(folder), projection_width=8),
+        ReaderSettings(trunk=str(folder), num_layers=1),
+        PackingSettings(query_tokens=32, passage_tokens=64),
+    )
+    save_checkpoint(tmp_path / "checkpoint", model, step=0, inputs={})
+    for made in (model, load_model(tmp_path / "checkpoint")):
+        half = made.reader.trunk.state_dict()
+        assert {name.split(".")[2] for name in half if name.startswith("encoder.")} == {"0"}
+        assert all(torch.equal(weight, whole[name]) for name, weight in half.items())
+        assert len(made.embedder.query_tower.trunk.encoder.layer) == 2  # type: ignore[union-attr, arg-type]
+
+
+def test_more_layers_than_there_are_cannot_be_taken(folder: Path) -> None:
+    with pytest.raises(SettingError, match="has 2 layers: the first 3 cannot be taken of it"):
+        load_trunk(folder, dropout=0.0, num_layers=3)
 
 
 def test_a_missing_shard_is_refused(folder: Path) -> None:

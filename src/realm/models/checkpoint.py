@@ -107,7 +107,8 @@ def new_model(
 
     query_tower = tower()
     passage_tower = query_tower if embedder.shared_towers else tower()
-    encoder = Reader(load_trunk(reader_folder, dropout=reader.dropout), reader)
+    layers = load_trunk(reader_folder, dropout=reader.dropout, num_layers=reader.num_layers)
+    encoder = Reader(layers, reader)
     trained_head = read_masked_head(reader_folder)
     if trained_head:
         encoder.masked_head.load_state_dict(trained_head)

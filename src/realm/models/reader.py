@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from realm.config import Settings
@@ -26,6 +27,8 @@ class ReaderSettings(Settings):
     """Shape of the knowledge-augmented encoder."""
 
     trunk: str = DEFAULT_TRUNK
+    num_layers: int | None = Field(default=None, ge=1)
+    """Of the trunk, from the first; None reads with all. Half of them take half the time."""
     span_width: int = 256
     """Width of the span head's hidden layer."""
     max_answer_tokens: int = 10

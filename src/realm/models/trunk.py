@@ -97,12 +97,16 @@ def set_dropout(trunk: torch.nn.Module, rate: float) -> None:
 
 
 @uncollected()
-def load_trunk(folder: Path, *, dropout: float, uses_pooler: bool = False) -> torch.nn.Module:
+def load_trunk(
+    folder: Path, *, dropout: float, uses_pooler: bool = False, num_layers: int | None = None
+) -> torch.nn.Module:
     """Load an encoder in single precision with its weights, or fresh where there are none.
 
-    Many files do without a pooler, which is no fault unless it is used.
+    Many files do without a pooler, which is no fault unless it is used. `num_layers` leaves out
+    all layers but the first.
 
     Raises:
+        SettingError: the trunk has fewer layers.
         ResourceError: the weights are those of another architecture.
     """
     from transformers import AutoConfig, AutoModel
@@ -115,6 +119,13 @@ def load_trunk(folder: Path, *, dropout: float, uses_pooler: bool = False) -> to
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         if hasattr(config, name):
             setattr(config, name, dropout)
+    if num_layers is not None:
+        if num_layers > config.num_hidden_layers:
+            raise SettingError(
+                f"{folder} has {config.num_hidden_layers} layers: the first {num_layers} cannot "
+                "be taken of it"
+            )
+        config.num_hidden_layers = num_layers
     if not _weight_files(folder):
         return _prepared(AutoModel.from_config(config))
     trunk, report = AutoModel.from_pretrained(
