@@ -151,6 +151,11 @@ class Costs:
         step, size = Step(), self._own_share(settings.batch_size)
         for lengths in (self.work.sentences, self.work.passages):
             self._encode(step, self.embedder, lengths, size, use, settings.token_budget, loop)
+        if settings.corpus_passages:
+            rates = self.machine.matrix_teraflops
+            width, products = self.width, size + self.embedder.shape.width
+            operations = 6.0 * settings.corpus_passages * width * products
+            step.seconds["passages of the corpus"] += operations / (1e12 * rates["fp32"])
         if settings.teacher_share:
             shape, pairs = self.embedder.shape, settings.teacher_queries * settings.teacher_passages
             operations = 2.0 * pairs * (3 * self.width + shape.width)

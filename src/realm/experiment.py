@@ -68,6 +68,9 @@ class EmbedderWarmStart(Settings):
 
     principal_components_sample: int = 4000
     """Passages from whose trunk vectors the projection starts; 0 leaves it random."""
+    projection_start: Literal["components", "half-whitened"] = "components"
+    """Of the sample's vectors as they are, or after a few directions that all passages share are
+    softened: a trunk that has only restored words has little else in its first components."""
     loop: LoopSettings = LoopSettings(num_steps=200)
     objective: InverseClozeSettings = InverseClozeSettings()
 

@@ -50,7 +50,7 @@ from realm.openqa.question_pairs import (
 from realm.pretraining.masked_language import MaskedLanguageObjective, held_out_loss
 from realm.pretraining.reading import ReadingObjective
 from realm.pretraining.run import Pretraining
-from realm.pretraining.warm_start import InverseClozeObjective
+from realm.pretraining.warm_start import InverseClozeObjective, half_whitening
 from realm.training.loop import Hooks, LoopSettings, Objective, Scalars, Training
 from realm.training.state import latest_checkpoint
 
@@ -117,8 +117,10 @@ class PretrainRun(DataRun):
             model = self._untrained()
             if size:
                 pooled = self._pooled_sample(model, kept, size)
+                start = experiment.warm_start.embedder.projection_start
+                whitening = half_whitening(pooled) if start == "half-whitened" else None
                 for tower in {model.embedder.query_tower, model.embedder.passage_tower}:
-                    start_projection_from_principal_components(tower, pooled)
+                    start_projection_from_principal_components(tower, pooled, whitening)
             save_checkpoint(path, model, step=0, inputs=inputs)
             advance(1, "")
         return path
@@ -126,7 +128,7 @@ class PretrainRun(DataRun):
     def _untrained(self) -> Model:
         """Trunks as they came, and heads and a projection of random weights."""
         experiment = self.experiment
-        torch.manual_seed(experiment.pretrain.loop.seed)
+        torch.manual_seed(experiment.warm_start.embedder.loop.seed)
         return new_model(
             experiment.embedder, experiment.reader, experiment.packing_settings, self.trunk()
         )
@@ -155,8 +157,10 @@ class PretrainRun(DataRun):
             model, store = load_model(first), self.corpus()
             if from_questions is not None:
                 pairs = self._question_pairs(from_questions)
-                seed = settings.loop.seed
-                return QuestionPairObjective(model, store, pairs, settings.objective, seed=seed)
+                return QuestionPairObjective(
+                    model, store, pairs, settings.objective,
+                    seed=settings.loop.seed, vectors=self.trunk_vectors(),
+                )  # fmt: skip
             return InverseClozeObjective(
                 model, store, settings.objective,
                 seed=settings.loop.seed, vectors=self.trunk_vectors(),

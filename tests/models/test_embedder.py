@@ -17,6 +17,7 @@ from realm.models.embedder import (
     pool,
     start_projection_from_principal_components,
 )
+from realm.pretraining.warm_start import half_whitening
 
 
 def some_passages(model: Model, lengths: tuple[int, ...] = (3, 40, 0, 17, 9)) -> list[Packed]:
@@ -152,6 +153,25 @@ def test_principal_components_keep_the_plane_that_vectors_lie_in(small_model: Mo
     # In all directions alike, half of them hold about half.
     share = start_projection_from_principal_components(tower, torch.randn(2000, 32))
     assert 0.5 < share < 0.6
+
+
+def test_a_projection_may_start_where_shared_directions_are_softened(small_model: Model) -> None:
+    tower = small_model.embedder.passage_tower
+    torch.manual_seed(3)
+    vectors = torch.randn(400, 32) * torch.linspace(0.1, 3.0, 32)
+    whitening = half_whitening(vectors)
+    start_projection_from_principal_components(tower, vectors, whitening)
+    assert tower.projection is not None
+    weight = tower.projection.weight.detach()
+    assert float(weight.norm()) ** 2 == pytest.approx(16)  # sixteen rows, of length one on average
+    # What is kept are the directions in which softened vectors lie most.
+    softened = torch.nn.functional.normalize(vectors @ whitening, dim=-1)
+    directions = torch.linalg.svd(softened, full_matrices=False).Vh[:16]
+    kept, wanted = vectors @ weight.T, vectors @ whitening @ directions.T
+    cosines = torch.nn.functional.cosine_similarity
+    torch.testing.assert_close(
+        cosines(kept[:200], kept[200:]), cosines(wanted[:200], wanted[200:]), atol=1e-4, rtol=0
+    )
 
 
 def test_gradients_flow_in_the_order_of_the_inputs(small_model: Model) -> None:

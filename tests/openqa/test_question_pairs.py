@@ -9,6 +9,7 @@ from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.examples.question import Question
 from realm.index.encode import pack_passage
+from realm.index.trunk_vectors import write_trunk_vectors
 from realm.models.checkpoint import Model
 from realm.models.embedder import embed
 from realm.openqa.labels import holds_answer
@@ -88,6 +89,22 @@ def test_each_question_is_asked_among_all_passages_of_the_batch(
     assert loss.item() == pytest.approx(-(log_probs[0, 0] + log_probs[1, 1]).item() / 2, abs=1e-4)
     right = (scores.argmax(dim=-1) == torch.arange(2)).float().mean()
     assert scalars == {"accuracy": float(right)}
+
+
+def test_passages_of_a_trunk_at_rest_are_taken_from_where_they_are_kept(
+    small_model: Model, small_store: PassageStore, tmp_path: Path
+) -> None:
+    pairs = [QuestionPair(FOUNDED, 6, 3), QuestionPair(BRISK, 4, NULL_ROW)]
+    settings = InverseClozeSettings(batch_size=9, trains="projection")
+    vectors = write_trunk_vectors(tmp_path / "vectors", small_model, small_store)
+    losses = [
+        QuestionPairObjective(small_model, small_store, pairs, settings, seed=0, vectors=kept)
+        .loss(0)[0]
+        .item()
+        for kept in (None, vectors)
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)  # they are kept in half width
+    assert losses[0] != losses[1]
 
 
 def test_the_loss_falls(

@@ -43,7 +43,7 @@ def make(small_model: Model, small_store: PassageStore, vectors: TrunkVectors) -
     """Makes an objective whose batch is the small world, whole."""
 
     def make_objective(**values: object) -> InverseClozeObjective:
-        if "teacher_share" in values:
+        if {"teacher_share", "corpus_passages"} & set(values):
             values = {"trains": "projection", **values}
         settings = InverseClozeSettings.model_validate({"batch_size": 12, **values})
         return InverseClozeObjective(small_model, small_store, settings, seed=0, vectors=vectors)
@@ -115,7 +115,7 @@ def test_each_sentence_is_asked_among_the_passages_of_the_batch(
 ) -> None:
     objective = make(batch_size=5)
     loss, scalars = objective.loss(2)
-    pairs = objective._pairs(2)
+    pairs = objective._pairs(objective._rows_at(2), 2)
     tower, packer = small_model.embedder.query_tower, small_model.packer
     scores = embed(tower, [p.query for p in pairs], packer) @ (
         embed(tower, [p.passage for p in pairs], packer).T
@@ -196,6 +196,46 @@ def test_the_teacher_ranks_a_sample_of_the_corpus(
 def test_a_teacher_that_moves_is_refused() -> None:
     with pytest.raises(ValueError, match="a teacher stays as it is"):
         InverseClozeSettings(trains="all", teacher_share=0.5)
+
+
+def test_passages_of_the_corpus_compete_and_the_own_one_does_not(
+    make: Make, small_model: Model, vectors: TrunkVectors
+) -> None:
+    """All twelve passages compete beside the three of the batch: 14 rivals and the right one."""
+    objective = make(batch_size=3, corpus_passages=12)
+    loss, scalars = objective.loss(2)
+    rows = objective._rows_at(2)
+    pairs = objective._pairs(rows, 2)
+    queries, own = (
+        embed(small_model.embedder.query_tower, list(packed), small_model.packer)
+        for packed in zip(*pairs, strict=True)
+    )
+    corpus = small_model.embedder.passage_tower.project(vectors.vectors.float())
+    expected = []
+    for number, row in enumerate(rows.tolist()):
+        rivals = torch.cat([own, corpus[[other for other in range(12) if other != row]]])
+        expected.append(-(rivals @ queries[number]).log_softmax(dim=-1)[number])
+    assert len(rivals) == 14
+    torch.testing.assert_close(loss, torch.stack(expected).mean(), atol=1e-4, rtol=1e-4)
+    assert scalars["cloze_loss"] == pytest.approx(loss.item())
+    alone, _ = make(batch_size=3).loss(2)
+    assert alone < loss
+
+
+def test_whole_passages_are_taken_from_where_they_are_kept(
+    make: Make, small_model: Model, vectors: TrunkVectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = make(trains="projection", removal_rate=0.0)
+    kept, _ = objective.loss(1)
+    monkeypatch.setattr(objective, "_vectors", None)
+    embedded, _ = objective.loss(1)
+    torch.testing.assert_close(kept, embedded, atol=1e-3, rtol=1e-3)  # kept in half width
+    assert not torch.equal(kept, embedded)
+
+
+def test_passages_whose_vectors_are_not_kept_do_not_compete(make: Make) -> None:
+    with pytest.raises(ValueError, match="their vectors are kept"):
+        InverseClozeSettings(trains="all", corpus_passages=8)
 
 
 def test_the_teacher_is_followed(make: Make, small_model: Model, tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from realm.errors import SourceError
 from realm.examples.question import Question
 from realm.examples.stream import batch_at
 from realm.index.encode import pack_passage
+from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
-from realm.models.embedder import embed
+from realm.models.embedder import embed, pool
 from realm.models.marginal import inverse_cloze_loss
 from realm.openqa.labels import holds_answer
 from realm.openqa.objective import embed_questions, question_ids
@@ -92,11 +93,15 @@ class QuestionPairObjective:
         settings: InverseClozeSettings,
         *,
         seed: int,
+        vectors: TrunkVectors | None = None,
     ) -> None:
-        """Train what the inverse cloze task would train, in batches of its size."""
+        """Train what the inverse cloze task would train, in batches of its size.
+
+        `vectors` are those of a trunk at rest, which then does not run over passages.
+        """
         self.model, self.settings = model, settings
         self._store, self._pairs = store, pairs
-        self._seed, self._group = seed, join_group()
+        self._seed, self._group, self._vectors = seed, join_group(), vectors
         model.embedder.train_only(settings.trains)
 
     def trainable(self) -> nn.Module:
@@ -113,19 +118,25 @@ class QuestionPairObjective:
         pairs = [self._pairs[i] for i in chosen]
         ids = [question_ids(self.model, pair.question.question) for pair in pairs]
         questions = embed_questions(self.model, ids, token_budget=budget)
-        positives = group.gather(self._embed([pair.positive for pair in pairs]))
-        negatives = group.gather(self._embed([pair.negative for pair in pairs]))
+        positives = group.gather(self._embed([pair.positive for pair in pairs], questions))
+        negatives = group.gather(self._embed([pair.negative for pair in pairs], questions))
         scores, first = questions @ torch.cat((positives, negatives)).T, group.rank * len(pairs)
         loss = inverse_cloze_loss(scores, first)
         own = first + torch.arange(len(pairs), device=scores.device)
         hits = scores.detach().argmax(dim=-1) == own
         return loss, {"accuracy": float(hits.float().mean())}
 
-    def _embed(self, rows: Sequence[int]) -> Tensor:
-        packer = self.model.packer
-        packed = [pack_passage(self._store, packer, row) for row in rows]
-        tower = self.model.embedder.passage_tower
-        return embed(tower, packed, packer, token_budget=self.settings.token_budget)
+    def _embed(self, rows: Sequence[int], like: Tensor) -> Tensor:
+        packer, tower = self.model.packer, self.model.embedder.passage_tower
+        if self._vectors is None:
+            packed = [pack_passage(self._store, packer, row) for row in rows]
+            return embed(tower, packed, packer, token_budget=self.settings.token_budget)
+        chosen = torch.tensor(rows)
+        kept = self._vectors.vectors[chosen.clamp(min=0)].to(like)
+        if NULL_ROW in rows:
+            null = pool(tower, [pack_passage(self._store, packer, NULL_ROW)], packer)
+            kept[chosen.to(like.device) == NULL_ROW] = null.to(kept)
+        return tower.project(kept)
 
 
 def _pair(store: PassageStore, question: Question, rows: Sequence[int]) -> QuestionPair | None:

@@ -47,6 +47,9 @@ class InverseClozeSettings(Settings):
     """Pairs of each process; the negatives are the passages of all of them."""
     removal_rate: float = 0.9
     """How often the sentence is removed from its passage."""
+    corpus_passages: int = Field(default=0, ge=0)
+    """Passages from all over the corpus that each sentence's own competes with beside those of the
+    batch; needs a trunk at rest, whose vectors are kept. Among 64 passages hardly any competes."""
     trains: TrainedPart = "all"
     """100 steps of inverse cloze through MiniLM's trunk cost 2 points of recall@5: there
     `projection` is the better choice."""
@@ -59,9 +62,13 @@ class InverseClozeSettings(Settings):
     token_budget: int = 4096
 
     @model_validator(mode="after")
-    def _teacher_is_at_rest(self) -> Self:
-        if self.teacher_share and self.trains != "projection":
+    def _what_needs_a_trunk_at_rest_has_it(self) -> Self:
+        if self.trains == "projection":
+            return self
+        if self.teacher_share:
             raise ValueError('teacher_share needs trains = "projection": a teacher stays as it is')
+        if self.corpus_passages:
+            raise ValueError('corpus_passages needs trains = "projection": their vectors are kept')
         return self
 
 
@@ -94,12 +101,15 @@ class InverseClozeObjective:
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the batch of a step, and the share of sentences that found home."""
         settings, embedder = self.settings, self.model.embedder
-        pairs = self._pairs(step)
+        rows = self._rows_at(step)
+        pairs = self._pairs(rows, step)
         query_vectors = self._pool(embedder.query_tower, [pair.query for pair in pairs])
-        passage_vectors = self._pool(embedder.passage_tower, [pair.passage for pair in pairs])
+        passage_vectors = self._passage_vectors(pairs, rows).to(query_vectors)
         queries = embedder.query_tower.project(query_vectors)
         passages = self._group.gather(embedder.passage_tower.project(passage_vectors))
         scores, first = queries @ passages.T, self._group.rank * len(pairs)
+        if settings.corpus_passages:
+            scores = torch.cat([scores, self._against_corpus(queries, rows, step)], dim=1)
         loss = inverse_cloze_loss(scores, first)
         own = first + torch.arange(len(pairs), device=scores.device)
         hits = scores.detach().argmax(dim=-1) == own
@@ -110,15 +120,29 @@ class InverseClozeObjective:
             loss = (1 - settings.teacher_share) * loss + settings.teacher_share * divergence
         return loss, scalars
 
+    def _against_corpus(
+        self, queries: Float[Tensor, "batch dim"], rows: np.ndarray, step: int
+    ) -> Float[Tensor, "batch passages"]:
+        """Scores of a sample of the corpus, -inf for a sentence's own passage: it is no rival."""
+        draw = np.random.default_rng((self._seed, step, 53 + self._group.rank))
+        vectors = self._kept_vectors()
+        sample = _sample(draw, len(vectors), self.settings.corpus_passages)
+        projected = self.model.embedder.passage_tower.project(vectors[sample].to(queries))
+        is_own = torch.from_numpy(rows)[:, None] == sample
+        scores = queries @ projected.T
+        return scores.masked_fill(is_own.to(scores.device), -torch.inf)
+
+    def _kept_vectors(self) -> Float[Tensor, "passages hidden"]:
+        if self._vectors is None:
+            raise RuntimeError("what ranks the corpus needs the trunk's vectors of it")
+        return self._vectors.vectors
+
     def _divergence(self, step: int) -> Tensor:
         """How far the projection ranks from the trunk: sentences against a sample of passages."""
         settings, embedder = self.settings, self.model.embedder
-        if self._vectors is None:
-            raise RuntimeError("a teacher needs the trunk's vectors of the corpus")
         draw = np.random.default_rng((self._seed, step, 50 + self._group.rank))
-        sentences = self._sentences
+        sentences, vectors = self._sentences, self._kept_vectors()
         queries = sentences[_sample(draw, len(sentences), settings.teacher_queries)]
-        vectors = self._vectors.vectors
         passages = vectors[_sample(draw, len(vectors), settings.teacher_passages)].to(queries)
         scores = embedder.query_tower.project(queries) @ embedder.passage_tower.project(passages).T
         cosines = nn.functional.normalize(queries @ self._whitening, dim=-1) @ (
@@ -135,8 +159,7 @@ class InverseClozeObjective:
         A few directions that all passages of a corpus share rule the trunk's inner products;
         softened, its own 384 dimensions find 2 points more of SQuAD's answers in five passages.
         """
-        assert self._vectors is not None
-        vectors = self._vectors.vectors
+        vectors = self._kept_vectors()
         draw = np.random.default_rng((self._seed, 52))
         sample = vectors[_sample(draw, len(vectors), TEACHER_SENTENCES)]
         return half_whitening(sample.float()).to(self._sentences.device)
@@ -154,7 +177,8 @@ class InverseClozeObjective:
         with evaluating(self.model.embedder):
             return pool(self.model.embedder.query_tower, packed, self.model.packer)
 
-    def _pairs(self, step: int) -> list[InverseClozePair]:
+    def _rows_at(self, step: int) -> np.ndarray:
+        """The passages of a step's batch."""
         settings, group = self.settings, self._group
         if len(self._rows) == 0:
             raise SourceError(
@@ -165,13 +189,25 @@ class InverseClozeObjective:
             len(self._rows), min(settings.batch_size, len(self._rows)),
             step=step, seed=self._seed, rank=group.rank, size=group.size,
         )  # fmt: skip
-        packer, rate = self.model.packer, settings.removal_rate
+        rows: np.ndarray = self._rows[chosen]
+        return rows
+
+    def _pairs(self, rows: np.ndarray, step: int) -> list[InverseClozePair]:
+        packer, rate = self.model.packer, self.settings.removal_rate
         return [
             inverse_cloze_pair(
                 self._store, packer, row, generator_at(step, self._seed, row), removal_rate=rate
             )
-            for row in self._rows[chosen].tolist()
+            for row in rows.tolist()
         ]
+
+    def _passage_vectors(
+        self, pairs: list[InverseClozePair], rows: np.ndarray
+    ) -> Float[Tensor, "batch hidden"]:
+        if self._vectors is not None and self.settings.removal_rate == 0:
+            return self._vectors.vectors[torch.from_numpy(rows)]
+        tower = self.model.embedder.passage_tower
+        return self._pool(tower, [pair.passage for pair in pairs])
 
     def _pool(self, tower: Tower, packed: list[Packed]) -> Float[Tensor, "inputs hidden"]:
         return pool(tower, packed, self.model.packer, token_budget=self.settings.token_budget)
