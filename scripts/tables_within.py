@@ -26,7 +26,8 @@ from realm.experiment import Experiment, read_recipe
 from realm.metric_log import read_metrics
 from realm.stages import Run
 from realm.tables.making import Job, jobs_of
-from realm.tables.rows import TABLES, mean_lengths, rows_of
+from realm.tables.row import mean_lengths
+from realm.tables.rows import TABLES, rows_of
 from realm.tables.sharing import PARTS, key_of
 
 REALM = [sys.executable, "-P", "-m", "realm.cli.main"]

@@ -51,12 +51,17 @@ def test_the_small_recipes_cut_alike() -> None:
 def test_the_fair_start_is_fair(name: str) -> None:
     fair, small = read_recipe(name), read_recipe("small")
     assert (fair.sources, fair.corpus) == (small.sources, small.corpus)
-    # Nothing that somebody else trained, and no teacher but the text.
-    assert fair.embedder.trunk == fair.reader.trunk == "own"
-    cloze = fair.warm_start.embedder.objective
-    assert (cloze.trains, cloze.teacher_share) == ("all", 0.0)
-    assert fair.pretrain.objective.embedder_trains == "all"
+    # No retriever that somebody else trained, and no teacher but the text.
+    assert fair.embedder.trunk == "own"
+    assert fair.warm_start.embedder.objective.teacher_share == 0.0
     assert fair.trunk.shape.max_tokens >= fair.packing.query_tokens + fair.corpus.passage_tokens
+
+
+def test_on_a_gpu_nothing_rests_and_nothing_is_from_elsewhere() -> None:
+    tables = read_recipe("tables")
+    assert tables.reader.trunk == "own"
+    assert tables.warm_start.embedder.objective.trains == "all"
+    assert tables.pretrain.objective.embedder_trains == "all"
 
 
 def test_assignments_change_a_recipe() -> None:

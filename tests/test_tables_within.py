@@ -11,7 +11,8 @@ import pytest
 
 from realm.experiment import read_recipe, with_overrides
 from realm.tables.making import jobs_of
-from realm.tables.rows import MeanLengths, rows_of
+from realm.tables.row import MeanLengths
+from realm.tables.rows import rows_of
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "tables_within.py"
 SECONDS = {

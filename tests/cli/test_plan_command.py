@@ -71,14 +71,14 @@ def test_a_trunk_that_is_trained_here_is_planned_by_its_shape(
     asked: list[Any], trunk_folder: Path, corpus_source: Path
 ) -> None:
     changes = (
-        f"trunk.vocabulary_of='{trunk_folder}'", f"sources=['{corpus_source}']",
+        f"trunk.vocabulary_of='{trunk_folder}'", "reader.trunk=own", f"sources=['{corpus_source}']",
         "train_questions=[]", "dev_questions=[]",
     )  # fmt: skip
     options = [word for change in changes for word in ("--set", change)]
     result = realm("plan", "mini", *options, "--json")
     assert result.exit_code == 0, result.output
     shapes, *_ = asked
-    assert [shape.width for shape in shapes] == [256]
+    assert [shape.width for shape in shapes] == [384]
     facts = json.loads(result.stdout)
     assert facts["num_passages"] == 12
     assert "trunk" in [stage["name"] for stage in facts["stages"]]

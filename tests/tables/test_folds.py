@@ -13,7 +13,8 @@ from realm.stages import Run
 from realm.tables import folds
 from realm.tables.folds import NUM_FOLDS, make_folds, read_folds
 from realm.tables.making import Job
-from realm.tables.rows import MeanLengths, rows_of
+from realm.tables.row import MeanLengths
+from realm.tables.rows import rows_of
 
 
 @pytest.fixture

@@ -39,16 +39,14 @@ def test_a_row_is_planned_without_what_a_row_before_it_made(
 ) -> None:
     planned = plan_rows("table2", recipe, WORK, machine, num_seeds=2)
     rows = {(row.job.row.name, row.job.seed): row for row in planned}
-    assert len(rows) == 7 + 2
+    assert len(rows) == 8 + 2
     whole = make_plan(recipe, WORK, machine)
     assert rows["realm", 0].stages == whole.stages
     assert stages(rows["realm-encoder", 0]) == ["finetune", "evaluate"]
-    assert stages(rows["random-spans", 0]) == ["pretrain", "index", "finetune", "evaluate"]
-    trained = ["warm-start-embedder", "warm-start-reader", "index-warm-start"]
-    own = [*trained, "pretrain", "index", "finetune", "evaluate"]
-    assert stages(rows["orqa", 0]) == own
-    # Another seed is another start: heads that no trunk brings are drawn anew.
-    assert stages(rows["realm", 1]) == ["start", *own]
+    own = ["pretrain", "index", "finetune", "evaluate"]
+    assert stages(rows["random-spans", 0]) == stages(rows["realm", 1]) == own
+    # It learns to retrieve for longer, and is not shown how to read.
+    assert stages(rows["orqa", 0]) == ["warm-start-embedder", "index-warm-start", *own]
 
 
 def test_as_many_wordpieces_take_about_as_long(machine: Machine) -> None:
@@ -57,8 +55,9 @@ def test_as_many_wordpieces_take_about_as_long(machine: Machine) -> None:
     planned = {
         row.job.row.name: row for row in plan_rows("table2", small, work, machine, num_seeds=1)
     }
+    trainings = ("warm-start-reader", "pretrain")
     seconds = {
-        name: {stage.name: stage.seconds for stage in planned[name].stages}["pretrain"]
+        name: sum(stage.seconds for stage in planned[name].stages if stage.name in trainings)
         for name in ("realm", "orqa")
     }
     # Trunks cost the same; more queries have more masks, of which each is a choice among all words.

@@ -13,7 +13,8 @@ from realm.stages import Run
 from realm.tables.making import Job, row_run
 from realm.tables.page import write_table
 from realm.tables.results import read_table
-from realm.tables.rows import mean_lengths, rows_of
+from realm.tables.row import mean_lengths
+from realm.tables.rows import rows_of
 
 # The second file names no documents: nothing says that this corpus answers its questions.
 FILES = {"known-dev": (0, 0, 3, 4), "other-dev": (None, None)}

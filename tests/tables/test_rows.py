@@ -6,7 +6,8 @@ from realm.config import differing
 from realm.corpus.store import PassageStore
 from realm.errors import SettingError
 from realm.experiment import Experiment, read_recipe, with_overrides
-from realm.tables.rows import TABLES, MeanLengths, Row, mean_lengths, num_refreshes, rows_of
+from realm.tables.row import MeanLengths, Row, mean_lengths
+from realm.tables.rows import TABLES, num_refreshes, rows_of
 
 LENGTHS = MeanLengths(query=30.0, passage=130.0)
 # Without BM25, which the rows leave out unless they are about it.
@@ -20,7 +21,8 @@ def rows_by_name(table: str, recipe: Experiment = SMALL) -> dict[str, Row]:
 @pytest.mark.parametrize("table", TABLES)
 def test_every_row_is_a_recipe_and_has_a_name_of_its_own(table: str) -> None:
     rows = rows_of(table, SMALL, LENGTHS)
-    assert len({row.name for row in rows}) == len({row.title for row in rows}) == len(rows) == 7
+    assert len({row.name for row in rows}) == len({row.title for row in rows}) == len(rows)
+    assert len(rows) == {"table1": 7, "table2": 8}[table]
     wholes = [row.experiment(SMALL, 0) for row in rows]
     assert all(first != second for i, first in enumerate(wholes) for second in wholes[:i])
     assert [row.name for row in rows if row.is_repeated] in (["realm", "orqa"], ["orqa", "realm"])
@@ -29,14 +31,12 @@ def test_every_row_is_a_recipe_and_has_a_name_of_its_own(table: str) -> None:
     assert [row.experiment(joined, 0) for row in rows_of(table, joined, LENGTHS)] == wholes
 
 
-def test_realm_is_the_recipe_and_a_seed_moves_trainings_alone() -> None:
+def test_realm_is_the_recipe_and_a_seed_moves_what_comes_after_the_warm_start() -> None:
     realm = rows_by_name("table2")["realm"]
     assert realm.experiment(SMALL, 0) == SMALL
     changed = realm.experiment(with_overrides(SMALL, ["pretrain.loop.seed=7"]), 2)
     assert changed.pretrain.loop.seed == 9
     assert differing(SMALL.model_dump(), changed.model_dump()) == [
-        "warm_start.embedder.loop.seed",
-        "warm_start.reader.loop.seed",
         "pretrain.loop.seed",
         "finetune.loop.seed",
     ]
@@ -45,6 +45,7 @@ def test_realm_is_the_recipe_and_a_seed_moves_trainings_alone() -> None:
 def test_orqa_sees_as_many_wordpieces_by_hand() -> None:
     """REALM reads 30 + 4 * 160 = 670 for each query, ORQA 30: 8 * 670 / 30 = 178.7 queries.
 
+    The warm start reads 1,500 * 16 pairs of 160: 3,840,000, which are 715.1 steps of 179 * 30.
     REALM embeds 30 + 4 * 130 = 550 for each of 400 * 8 queries: 1,760,000, which are 343.75
     batches of 32 sentences of 30 and passages of 130.
     """
@@ -52,14 +53,21 @@ def test_orqa_sees_as_many_wordpieces_by_hand() -> None:
     made = row.experiment(SMALL, 0)
     assert made.pretrain.objective.batch_size == 179
     assert made.pretrain.objective.num_candidates == 1
-    assert made.pretrain.loop.num_steps == SMALL.pretrain.loop.num_steps == 400
+    assert made.pretrain.loop.num_steps == SMALL.pretrain.loop.num_steps + 716 == 1116
+    assert made.pretrain.loop.optim.learning_rate == 2e-4
     assert made.warm_start.embedder.loop.num_steps == 200 + 344
-    assert made.warm_start.reader == SMALL.warm_start.reader
+    assert made.warm_start.reader.loop.num_steps == 0
     assert made.finetune == SMALL.finetune
     assert num_refreshes(made) == 0
-    assert "179 sentences a step instead of 8" in row.note
+    assert "1,116 steps restore the same masks in 179 sentences each" in row.note
     assert "344 further steps" in row.note
     assert dict(row.changes) == dict(rows_by_name("table1")["orqa"].changes)
+
+
+def test_the_warm_start_alone_is_realm_without_realm() -> None:
+    made = rows_by_name("table2")["warm-start"].experiment(SMALL, 0)
+    assert differing(SMALL.model_dump(), made.model_dump()) == ["pretrain.loop.num_steps"]
+    assert made.pretrain.loop.num_steps == 0
 
 
 @pytest.mark.parametrize(
@@ -119,9 +127,18 @@ def test_a_sentence_encoder_is_a_row_of_its_own_where_rows_start_from_another_tr
     assert made.embedder.trunk == made.reader.trunk == SMALL.embedder.trunk
     assert made.warm_start.embedder.objective.teacher_share == 0.95
     assert made.pretrain.loop.num_steps == mini.pretrain.loop.num_steps
-    assert "a trunk of 4 layers of 256 from nothing (16,000 steps" in rows["realm"].note
-    rate = rows["supervised"].experiment(mini, 0).warm_start.embedder.loop.optim.learning_rate
-    assert rate == mini.warm_start.embedder.loop.optim.learning_rate
+    assert "a trunk of 6 layers of 384 from nothing (1,500 steps" in rows["realm"].note
+    assert f"the first 3 layers of {mini.reader.trunk} to read" in rows["realm"].note
+
+
+@pytest.mark.parametrize(("name", "what"), [("mini", "the projection"), ("tables", "the whole")])
+def test_a_supervised_retriever_learns_with_what_the_others_learn(name: str, what: str) -> None:
+    recipe = read_recipe(name)
+    row = rows_by_name("table1", recipe)["supervised"]
+    ours, theirs = (each.warm_start.embedder for each in (recipe, row.experiment(recipe, 0)))
+    assert theirs.objective.trains == ours.objective.trains
+    assert theirs.loop.optim == ours.loop.optim
+    assert f"in which {what}" in row.note
 
 
 def test_what_leaves_nothing_to_compare_is_refused() -> None:

@@ -13,7 +13,8 @@ from realm.artifact import create_artifact, fingerprint_of, is_finished
 from realm.experiment import Experiment, read_recipe, with_overrides
 from realm.run_folder import RunFolder
 from realm.tables import sharing
-from realm.tables.rows import MeanLengths, rows_of
+from realm.tables.row import MeanLengths
+from realm.tables.rows import rows_of
 from realm.tables.sharing import PARTS, key_of, take_over
 from realm.training.state import checkpoint_path
 
@@ -192,6 +193,7 @@ def test_rows_of_a_trunk_from_nothing_share_it() -> None:
     # The sentence encoder reads the same wordpieces: the corpus is cut alike.
     data = {"corpus", "queries/corpus", "spans", "queries/spans", "lexical", "warm-start/pairs"}
     assert shared("minilm") == {*data, "trunk/model"}
-    assert shared("realm", seed=1) == {*data, "trunk/model", "start/trunk-vectors"}
     start = {"trunk/model", "start/checkpoint", "start/trunk-vectors", "start/snapshot"}
+    warm = {"warm-start/embedder", "warm-start/reader", "warm-start/snapshot"}
+    assert shared("realm", seed=1) == {*data, *start, *warm}
     assert shared("supervised") == {*data, *start}

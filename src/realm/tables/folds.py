@@ -17,7 +17,8 @@ from realm.scoring import question_file_name, questions_of
 from realm.stages import Run
 from realm.tables.making import ROWS, Job, make_row
 from realm.tables.results import Result, read_result
-from realm.tables.rows import mean_lengths, rows_of
+from realm.tables.row import mean_lengths
+from realm.tables.rows import rows_of
 
 NUM_FOLDS = 5
 _METRICS = ("exact_match", "recall_before")

@@ -15,7 +15,8 @@ from realm.pretraining.run import BEST_BY as BEST_PRETRAINED_BY
 from realm.run_folder import RunFolder
 from realm.scoring import evaluate
 from realm.stages import Run, all_stages
-from realm.tables.rows import Row, mean_lengths, rows_of
+from realm.tables.row import Row, mean_lengths
+from realm.tables.rows import rows_of
 from realm.tables.sharing import PARTS, take_over
 from realm.training.state import best_step, prune
 

@@ -10,7 +10,8 @@ from realm.experiment import Experiment
 from realm.plan import Stage, make_plan
 from realm.rates import Machine
 from realm.tables.making import Job, jobs_of
-from realm.tables.rows import MeanLengths, rows_of
+from realm.tables.row import MeanLengths
+from realm.tables.rows import rows_of
 from realm.tables.sharing import PART_BY_PATH, key_of
 from realm.workload import Workload
 

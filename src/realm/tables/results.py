@@ -31,7 +31,8 @@ from realm.scoring import BM25, question_file_name, questions_of
 from realm.stages import Run
 from realm.stopwatch import total_by_stage
 from realm.tables.making import Job, row_run, seeds_begun, settings_changed_since
-from realm.tables.rows import REALM, Row, mean_lengths, rows_of
+from realm.tables.row import Row, mean_lengths
+from realm.tables.rows import REALM, rows_of
 
 AVERAGE = "average"
 LEADS = ("exact_match", "recall_before")

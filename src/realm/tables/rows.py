@@ -1,27 +1,20 @@
 """Which rows have the paper's tables, and what does each change in a recipe?
 
-A row is a value: the settings in which it differs from REALM itself, as the recipe has it. All
-rows are fine-tuned by the same recipe ("the same reader"), so that they differ in nothing else.
+All rows are fine-tuned by the same recipe ("the same reader"), so that they differ in nothing but
+what they say.
 """
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from realm.config import value_of
-from realm.corpus.store import PassageStore
 from realm.errors import SettingError
-from realm.experiment import Experiment, with_overrides
+from realm.experiment import Experiment
 from realm.models.trunk import DEFAULT_TRUNK, OWN_TRUNK
+from realm.tables.row import MeanLengths, Row
 
 REALM = "realm"
 STALER = 30  # times between refreshes, as in table 2
-_SEEDED = ("warm_start.embedder.loop", "warm_start.reader.loop", "pretrain.loop", "finetune.loop")
-_SAMPLED_PASSAGES = 2000
 _NO_PRETRAINING = {"pretrain.loop.num_steps": 0}
 _TRUNK_AT_REST = {  # how the recipe `small` starts from a sentence encoder
     "packing.segments": "single",
@@ -30,56 +23,9 @@ _TRUNK_AT_REST = {  # how the recipe `small` starts from a sentence encoder
     "warm_start.embedder.objective.trains": "projection",
     "warm_start.embedder.objective.teacher_share": 0.95,
     "pretrain.objective.embedder_trains": "projection",
+    "pretrain.loop.optim.embedder_learning_rate": 1e-4,
+    "finetune.loop.optim.embedder_learning_rate": 5e-5,
 }
-_SUPERVISED_RATE = 5e-5  # of a whole trunk, where the recipe moves projections alone
-
-
-@dataclass(frozen=True)
-class Row:
-    """One system of a table."""
-
-    name: str
-    title: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    """Settings by dotted name, as `--set` takes them; what is not named is as in the recipe."""
-    paper: Mapping[str, float] = field(default_factory=dict)
-    """The paper's figures in percent, by what they measure."""
-    note: str = ""
-    """How the row is made, for a reader of the table."""
-    is_repeated: bool = False
-    """Whether several seeds are worth their time: the two rows that the claim is about."""
-    masks: str = ""
-    """The name of its curve in figure 4, where it has one."""
-
-    def experiment(self, recipe: Experiment, seed: int) -> Experiment:
-        """The recipe with the changes of this row; every training has the seed added to its own.
-
-        Raises:
-            SettingError: the recipe does not admit a change.
-        """
-        seeds = {f"{loop}.seed": value_of(recipe, f"{loop}.seed") + seed for loop in _SEEDED}
-        # What is compared is what an embedder finds: BM25 helps where a row says so.
-        changes = {**seeds, "retrieval.lexical": False, **self.changes}
-        assignments = [f"{name}={json.dumps(value)}" for name, value in changes.items()]
-        return with_overrides(recipe, assignments)
-
-
-@dataclass(frozen=True)
-class MeanLengths:
-    """Wordpieces of a query cut from the corpus, and of a passage with its title."""
-
-    query: float
-    passage: float
-
-
-def mean_lengths(store: PassageStore, recipe: Experiment) -> MeanLengths:
-    """Measure a corpus, its sentences in a sample; both with their special wordpieces."""
-    rows = np.linspace(0, len(store) - 1, min(len(store), _SAMPLED_PASSAGES)).astype(int)
-    sentences = np.concatenate([np.diff(store.sentences(int(row)), axis=1)[:, 0] for row in rows])
-    query = np.minimum(sentences + 2, recipe.packing.query_tokens).mean()
-    passage = np.mean([len(store.token_ids(int(row))) for row in rows])
-    title = np.mean([len(store.title_token_ids(int(row))) for row in rows])
-    return MeanLengths(float(query), float(passage + title + 3))
 
 
 def rows_of(table: str, recipe: Experiment, lengths: MeanLengths) -> tuple[Row, ...]:
@@ -122,7 +68,7 @@ def _table2(recipe: Experiment, lengths: MeanLengths) -> tuple[Row, ...]:
             {"finetune.retriever_from": "warm-start"}, _ablation(35.3, 13.9),
             "REALM's reader beside the embedder as it was before REALM.",
         ),
-        _orqa(recipe, lengths, _ablation(31.3, 13.9)),
+        _warm_start(recipe), _orqa(recipe, lengths, _ablation(31.3, 13.9)),
         _masks("random-tokens", "REALM with random uniform masks", "random_token", (32.3, 24.2)),
         _masks("random-spans", "REALM with random span masks", "random_span", (35.3, 26.1)),
         _stale(recipe),
@@ -151,7 +97,7 @@ def _realm(recipe: Experiment, paper: Mapping[str, float]) -> Row:
     made = f", {asked:.0%} of them questions made of a sentence," if asked else ""
     note = (
         f"The recipe as it stands: {_trunk(recipe, recipe.embedder.trunk)} to retrieve and "
-        f"{_trunk(recipe, recipe.reader.trunk)} to read, {warm.embedder.loop.num_steps:,} steps "
+        f"{_readers_trunk(recipe)} to read, {warm.embedder.loop.num_steps:,} steps "
         f"of the inverse cloze task, {warm.reader.loop.num_steps:,} of reading beside a passage "
         f"that holds what is hidden{made} and {loop.num_steps:,} of REALM. The other rows have "
         "what they do not say otherwise."
@@ -169,30 +115,53 @@ def _trunk(recipe: Experiment, name: str) -> str:
     )
 
 
+def _readers_trunk(recipe: Experiment) -> str:
+    layers, trunk = recipe.reader.num_layers, _trunk(recipe, recipe.reader.trunk)
+    return f"the first {layers} layers of {trunk}" if layers else trunk
+
+
+def _warm_start(recipe: Experiment) -> Row:
+    note = (
+        f"Without the {recipe.pretrain.loop.num_steps:,} steps in which both halves learn "
+        "together: inverse cloze, and reading beside a passage that holds what is hidden. It is "
+        "the baseline that the two rows above name."
+    )
+    return Row("warm-start", "REALM's warm start alone", _NO_PRETRAINING, note=note)
+
+
 def _orqa(recipe: Experiment, lengths: MeanLengths, paper: Mapping[str, float]) -> Row:
-    """The same number of steps and wordpieces, but nothing is retrieved."""
-    pretrain, warm = recipe.pretrain, recipe.warm_start.embedder
-    objective, loop = pretrain.objective, pretrain.loop
+    """Inverse cloze and masked words, as many wordpieces; no passage is read before fine-tuning."""
+    pretrain, warm = recipe.pretrain, recipe.warm_start
+    objective, loop, optim = pretrain.objective, pretrain.loop, pretrain.loop.optim
     query, passage, found = lengths.query, lengths.passage, objective.num_candidates - 1
     read = query + found * (query + passage)
     batch_size = max(1, round(objective.batch_size * read / query))
+    warm_read = warm.reader.loop.num_steps * warm.reader.objective.batch_size * (query + passage)
+    num_steps = loop.num_steps + math.ceil(warm_read / (batch_size * query))
     embedded = loop.num_steps * objective.batch_size * (query + found * passage)
-    more_steps = math.ceil(embedded / (warm.objective.batch_size * (query + passage)))
+    cloze = warm.embedder
+    more_cloze = math.ceil(embedded / (cloze.objective.batch_size * (query + passage)))
     changes = {
+        "warm_start.reader.loop.num_steps": 0,
         "pretrain.objective.num_candidates": 1,
         "pretrain.objective.null_passage": True,
         "pretrain.objective.batch_size": batch_size,
+        "pretrain.loop.num_steps": num_steps,
+        # As quick as REALM's reader learns where it learns quickest.
+        "pretrain.loop.optim.learning_rate": max(
+            optim.learning_rate, warm.reader.loop.optim.learning_rate
+        ),
         # What gets no gradient shall not decay either.
         "pretrain.loop.optim.embedder_learning_rate": 0.0,
-        "warm_start.embedder.loop.num_steps": warm.loop.num_steps + more_steps,
+        "warm_start.embedder.loop.num_steps": cloze.loop.num_steps + more_cloze,
         "selection.pretrain": "latest",  # utility, by which the best is chosen, is nought here
-        **_refreshed_every(recipe, math.ceil(loop.num_steps / loop.save_every) * loop.save_every),
+        **_refreshed_every(recipe, math.ceil(num_steps / loop.save_every) * loop.save_every),
     }
     note = (
-        f"No retrieval: {loop.num_steps:,} steps restore the same masks beside the null passage "
-        f"alone, {batch_size:,} sentences a step instead of {objective.batch_size:,}, so that the "
-        f"reader sees as many wordpieces; the embedder sees as many in {more_steps:,} further "
-        "steps of the inverse cloze task."
+        f"No passage is read before fine-tuning: {num_steps:,} steps restore the same masks in "
+        f"{batch_size:,} sentences each, so that the reader sees as many wordpieces as in REALM "
+        f"and its warm start; the embedder sees as many in {more_cloze:,} further steps of the "
+        "inverse cloze task."
     )
     return Row("orqa", "Baseline (ORQA)", changes, paper, note, is_repeated=True)
 
@@ -235,11 +204,9 @@ def _sentence_encoder(recipe: Experiment) -> Row:
         "finetune.loop.optim.embedder_learning_rate": 0.0,
     }
     if recipe.embedder.trunk != DEFAULT_TRUNK:
-        changes |= {
-            "embedder.trunk": DEFAULT_TRUNK,
-            "embedder.pooling": "mean",
-            "warm_start.embedder.loop.num_steps": 0,
-        }
+        # The reader warms up beside an embedder that nobody asks here: that of `realm-minilm`.
+        warm = {name: to for name, to in _TRUNK_AT_REST.items() if name.startswith("warm_start")}
+        changes |= {"embedder.trunk": DEFAULT_TRUNK, "embedder.pooling": "mean", **warm}
     width = recipe.embedder.projection_width
     note = "A sentence encoder as published, trained on pairs of questions and answers"
     note += f"; its vectors cut to {width} principal components." if width else "."
@@ -249,21 +216,17 @@ def _sentence_encoder(recipe: Experiment) -> Row:
 
 def _supervised(recipe: Experiment) -> Row:
     warm = recipe.warm_start.embedder
-    moves = warm.objective.trains == "all"  # then the recipe knows a rate for the whole trunk
+    learns = "the whole trunk" if warm.objective.trains == "all" else "the projection"
     changes = {
         **_NO_PRETRAINING,
         "warm_start.questions.depth": 100,
-        "warm_start.embedder.objective.trains": "all",
         "warm_start.embedder.objective.teacher_share": 0.0,
         "warm_start.embedder.loop.num_steps": recipe.finetune.loop.num_steps,
-        "warm_start.embedder.loop.optim.learning_rate": (
-            warm.loop.optim.learning_rate if moves else _SUPERVISED_RATE
-        ),
     }
     note = (
         "In-batch negatives and one hard negative of BM25 for each training question, "
-        f"{recipe.finetune.loop.num_steps:,} steps of "
-        f"{warm.objective.batch_size} questions through the whole trunk."
+        f"{recipe.finetune.loop.num_steps:,} steps of {warm.objective.batch_size} questions, in "
+        f"which {learns} learns, as in the other rows."
     )
     return Row("supervised", "Supervised dual encoder + the same reader", changes, note=note)
 

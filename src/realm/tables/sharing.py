@@ -47,8 +47,9 @@ PARTS = (
     Part(
         "start/checkpoint",
         (
-            "embedder", "reader", "packing", "pretrain.loop.seed",
+            "embedder", "reader", "packing", "warm_start.embedder.loop.seed",
             "warm_start.embedder.principal_components_sample",
+            "warm_start.embedder.projection_start",
         ),
         ("trunk/model",),
     ),
