@@ -42,6 +42,8 @@ class DataRun(RunFolder):
         with self._stage("corpus", "documents", None) as advance:
             return build_corpus(
                 sources, path, tokenizer_file=tokenizer, settings=experiment.corpus,
+                # What is pre-trained reads another passage than the one that it asks about.
+                min_passages=2 if experiment.is_pretrained_here else 1,
                 on_progress=lambda documents, made: advance(documents, f"{made:,} passages"),
             )  # fmt: skip
 

@@ -164,6 +164,13 @@ class Experiment(ComputeSettings):
         return OWN_TRUNK in (self.embedder.trunk, self.reader.trunk)
 
     @property
+    def is_pretrained_here(self) -> bool:
+        """Whether the documents teach the run anything: those of an import do not."""
+        warm = self.warm_start
+        loops = (warm.embedder.loop, warm.reader.loop, self.pretrain.loop)
+        return any(loop.num_steps for loop in loops)
+
+    @property
     def vocabulary_of(self) -> str:
         """The trunk whose tokenizer cuts the corpus."""
         own = self.embedder.trunk == OWN_TRUNK

@@ -135,6 +135,36 @@ def test_fine_tuning_goes_on_from_it(trained: Run, begun: Path, tmp_path: Path) 
         assert weight.equal(theirs[name]), name
 
 
+def test_it_is_served_without_being_asked_first(
+    model: Path, corpus_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr(
+        "realm.serving.process.run_server", lambda app, *_, **__: served.append(app)
+    )
+    monkeypatch.setattr("realm.serving.process.log_to_standard_error", lambda: None)
+    monkeypatch.setattr("realm.memory.keep_freed_memory", lambda: True)
+    run = tmp_path / "run"
+    arguments = ("--model", model, "--source", corpus_source, "--run", run)
+    result = realm("serve", *arguments, "--port", "0")
+    assert result.exit_code == 0, result.output
+    assert len(served) == 1
+    assert ask(QUESTIONS[0], "--run", run) == ask(QUESTIONS[0], *arguments)
+    for command in ("serve", "mcp"):
+        assert "--run RUN, or --model realm-mini" in error_of(realm(command))
+
+
+def test_one_short_document_is_enough_to_ask(model: Path, tmp_path: Path) -> None:
+    document = tmp_path / "note.txt"
+    document.write_text("The observatory was founded in 1911.", encoding="utf-8")
+    found = ask(
+        "When was it founded?", "--model", model, "--source", document, "--run", tmp_path / "run"
+    )
+    assert found["answers"][0]["passage"]["text"] == "The observatory was founded in 1911."
+    trained = realm("corpus", document, "--run", tmp_path / "other")
+    assert "passages of all sources: 1, needed are at least 2" in error_of(trained)
+
+
 def test_what_it_cannot_do_is_told(
     model: Path, trained: Run, begun: Path, corpus_source: Path, tmp_path: Path
 ) -> None:

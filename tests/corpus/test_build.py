@@ -56,10 +56,12 @@ def test_the_result_does_not_depend_on_the_number_of_workers(
 
 def test_what_cannot_become_a_corpus(tmp_path: Path, tokenizer_file: Path) -> None:
     def build(source: Path, tokenizer: Path = tokenizer_file) -> None:
-        build_corpus([source], tmp_path / "c", tokenizer_file=tokenizer, settings=SETTINGS)
+        build_corpus(
+            [source], tmp_path / "c", tokenizer_file=tokenizer, settings=SETTINGS, min_passages=2
+        )
 
     lonely = write_rows(tmp_path / "d.jsonl", ("a", "T", "Aa."), ("b", "T", " "))
-    with pytest.raises(SourceError, match="all sources: 1, and pre-training needs at least 2"):
+    with pytest.raises(SourceError, match="all sources: 1, needed are at least 2"):
         build(lonely)
     with pytest.raises(SourceError, match="there is no file"):
         build(tmp_path / "nowhere")

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from realm.cli.options import SetOption, SourceOption, open_existing, open_shipped
+from realm.cli.options import RunToAskOption, SetOption, SourceOption, open_to_answer
 from realm.cli.terminal import results
-from realm.errors import SettingError
 
 if TYPE_CHECKING:
     from realm.openqa.answerer import Answer, Answered
@@ -24,15 +23,6 @@ _FOR_PEOPLE, _FOR_PROGRAMS = 3, 5  # answers
 _MARKS = "»", "«"  # around an answer where no colour can show it
 
 
-RunToAskOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--run",
-        metavar="RUN",
-        help="Directory of the run; beside a shipped model runs/NAME-OF-SOURCE if left out.",
-        show_default=False,
-    ),
-]
 ModelToAskOption = Annotated[
     str,
     typer.Option(
@@ -101,17 +91,10 @@ def _opened(
     from realm.scoring import check_model
     from realm.shipped.folder import find_model
 
-    if find_model(model) is not None:
-        opened = open_shipped(model, run, sources, assignments)
-        return opened, opened.newest_checkpoint()
-    if run is None:
-        raise SettingError(
-            "which run is asked? give --run RUN, or --model realm-mini --source FOLDER"
-        )
-    if sources:
-        raise SettingError("--source goes with --model realm-mini: a run has documents of its own")
-    opened = open_existing(run, assignments)
-    return opened, check_model(opened, model)
+    is_shipped = find_model(model) is not None
+    opened = open_to_answer(run, model if is_shipped else "", sources, assignments)
+    name = opened.newest_checkpoint() if is_shipped else check_model(opened, model)
+    return opened, name
 
 
 def show_answers(answered: "Answered", *, most: int | None = None) -> None:

@@ -21,6 +21,25 @@ if TYPE_CHECKING:  # what trains needs seconds to import: commands do it when th
 RunOption = Annotated[
     Path, typer.Option("--run", metavar="RUN", help="Directory of the run.", show_default=False)
 ]
+RunToAskOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        help="Directory of the run; beside a shipped model runs/NAME-OF-SOURCE if left out.",
+        show_default=False,
+    ),
+]
+ShippedOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Begin with a model that was trained before, and --source: realm-mini, or a folder of "
+        "`realm export --format realm`.",
+        show_default=False,
+    ),
+]
 RecipeOption = Annotated[
     str,
     typer.Option(
@@ -115,6 +134,27 @@ def open_existing(path: Path, assignments: Sequence[str] | None = None) -> "Run"
     wanted = with_overrides(run.experiment, assignments or ())
     _refuse_late_changes(path, run.experiment, wanted)
     return Run(path, wanted, show_progress)
+
+
+def open_to_answer(
+    path: Path | None,
+    shipped: str,
+    sources: Sequence[str],
+    assignments: Sequence[str] | None = None,
+) -> "Run":
+    """Open a run that exists, or one of a shipped model, which may begin here.
+
+    Raises:
+        SettingError: neither is named, or documents for a run that has its own.
+        ArtifactError: there is no such run.
+    """
+    if shipped:
+        return open_shipped(shipped, path, sources, assignments)
+    if path is None:
+        raise SettingError("which run? give --run RUN, or --model realm-mini --source FOLDER")
+    if sources:
+        raise SettingError("--source goes with --model realm-mini: a run has documents of its own")
+    return open_existing(path, assignments)
 
 
 def open_shipped(

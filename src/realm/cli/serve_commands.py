@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from realm.cli.options import RunOption, SetOption, open_existing
+from realm.cli.options import (
+    RunToAskOption,
+    SetOption,
+    ShippedOption,
+    SourceOption,
+    open_to_answer,
+)
 from realm.cli.terminal import say
 from realm.errors import ResourceError
 from realm.memory import uncollected
@@ -45,7 +51,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(  # noqa: PLR0913  (each is an option that an operator looks for by itself)
-    run: RunOption,
+    run: RunToAskOption = None,
+    model: ShippedOption = "",
+    sources: SourceOption = None,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 for every one of this machine.")
     ] = "127.0.0.1",
@@ -65,6 +73,8 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     assignments: SetOption = None,
 ) -> None:
     """Serve a run over HTTP, with a web page: answers with evidence, and documents.
+
+    `realm serve --model realm-mini --source FOLDER` needs no training.
 
     The page is at /, the description of the service at /openapi.json, metrics
     for Prometheus at /metrics, health at /healthz and /readyz. Standard error
@@ -90,7 +100,8 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
         limits = service_settings([a.removeprefix(_SECTION) for a in given])
         settings = limits.model_copy(update={"can_edit": can_edit, "log_questions": log_questions})
         with bind(host, port) as listener:  # first of all: a port in use is said at once
-            opened = open_existing(run, [a for a in assignments or () if a not in given])
+            changes = [a for a in assignments or () if a not in given]
+            opened = open_to_answer(run, model, sources or (), changes)
             _run(opened, listener, access, settings, drain_seconds)
 
 
@@ -144,7 +155,12 @@ def _service(run: "Run", settings: "ServiceSettings") -> "Service":
     return Service(corpus, describe(run, corpus), settings)
 
 
-def mcp(run: RunOption, assignments: SetOption = None) -> None:
+def mcp(
+    run: RunToAskOption = None,
+    model: ShippedOption = "",
+    sources: SourceOption = None,
+    assignments: SetOption = None,
+) -> None:
     """Give a run to an agent as tools: search, ask, read_document (MCP, over standard input).
 
     An agent's program starts this command itself; its settings want the command `realm` and the
@@ -155,7 +171,7 @@ def mcp(run: RunOption, assignments: SetOption = None) -> None:
     from realm.serving.opening import no_answers, open_corpus
     from realm.serving.results import versions_of
 
-    opened = open_existing(run, assignments)
+    opened = open_to_answer(run, model, sources or (), assignments)
     corpus = open_corpus(opened)
     name = opened.path.resolve().name
     tools = agent_tools(name, corpus, versions_of(opened), missing_answers=no_answers(opened))

@@ -20,7 +20,6 @@ from realm.corpus.passages import CorpusSettings
 from realm.corpus.store import KIND, TOKENIZER, PassageStore
 from realm.errors import ResourceError, SourceError
 
-MIN_PASSAGES = 2
 COMMIT_SECONDS = 5.0
 
 
@@ -30,6 +29,7 @@ def build_corpus(
     *,
     tokenizer_file: Path,
     settings: CorpusSettings,
+    min_passages: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PassageStore:
     """Read, cut and store all documents; `on_progress` gets numbers of documents and passages.
@@ -38,7 +38,7 @@ def build_corpus(
     sources, tokenizer and settings.
 
     Raises:
-        SourceError: a source cannot be read, or all of them give fewer than two passages.
+        SourceError: a source cannot be read, or all of them give fewer than `min_passages`.
         SettingError: the tokenizer file is no tokenizer.
         ResourceError: the disk is full, memory ran out, or another process builds this corpus.
     """
@@ -53,10 +53,10 @@ def build_corpus(
         with CorpusWriter(directory, key, vocabulary_size=vocabulary_size) as writer:
             pages = islice(read_pages(sources), writer.num_documents, None)
             _write(writer, cut_in_order(pages, tokenizer_file, settings), on_progress)
-            if writer.num_passages < MIN_PASSAGES:
+            if writer.num_passages < min_passages:
                 raise SourceError(
-                    f"passages of all sources: {writer.num_passages}, and pre-training needs at "
-                    f"least {MIN_PASSAGES}: add documents with text"
+                    f"passages of all sources: {writer.num_passages}, needed are at least "
+                    f"{min_passages}: add documents with text"
                 )
             with create_artifact(path, KIND, settings=kept, inputs=inputs) as staging:
                 writer.finish(staging.path)
