@@ -85,6 +85,34 @@ def test_a_reading_step_by_hand(experiment: Experiment, machine: Machine) -> Non
     )
 
 
+def test_half_of_the_layers_read_in_half_the_time(experiment: Experiment, machine: Machine) -> None:
+    half = with_overrides(experiment, ["reader.num_layers=1"])
+    settings, loop = experiment.warm_start.reader.objective, experiment.warm_start.reader.loop
+    whole, less = (Costs(e, WORK, machine).reading(settings, loop) for e in (experiment, half))
+    assert less.seconds["trunks"] == pytest.approx(whole.seconds["trunks"] / 2)
+    assert less.seconds["optimiser"] < whole.seconds["optimiser"]
+
+
+def test_passages_that_compete_whole_are_not_embedded_for_the_inverse_cloze_task(
+    experiment: Experiment, machine: Machine
+) -> None:
+    warm = experiment.warm_start.embedder
+    cut = warm.objective.model_copy(update={"batch_size": 10, "teacher_share": 0.0})
+    whole = cut.model_copy(update={"removal_rate": 0.0, "corpus_passages": 4})
+    costs = Costs(experiment, WORK, machine)
+    first, second = (costs.inverse_cloze(each, warm.loop) for each in (cut, whole))
+    # 10 sentences of 20 wordpieces through two layers at 1,000 a second, and 10 passages of 40; the
+    # operations of a wordpiece grow with the length of its input.
+    shape = Shape(32, 2, 64)
+    sentences = 2 * 200 * shape.layer_flops(20) / shape.layer_flops(40) / 1e3
+    assert second.seconds["trunks"] == pytest.approx(sentences)
+    assert first.seconds["trunks"] == pytest.approx(sentences + 2 * 400 / 1e3)
+    # 4 passages of 32 numbers to the embedding's width, and scored by 10 sentences; three times.
+    operations = 3 * 2 * 4 * costs.width * (10 + 32)
+    seconds = operations / (1e12 * machine.matrix_teraflops["fp32"])
+    assert second.seconds["passages of the corpus"] == pytest.approx(seconds)
+
+
 @pytest.fixture
 def from_nothing(experiment: Experiment, trunk_folder: Path) -> Experiment:
     """One layer that is trained here, 32 wide as the tiny trunk is."""

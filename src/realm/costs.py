@@ -149,7 +149,8 @@ class Costs:
         """Sentences and the passages that they come from; perhaps a teacher's rankings."""
         use: Use = "training" if settings.trains == "all" else "forward"
         step, size = Step(), self._own_share(settings.batch_size)
-        for lengths in (self.work.sentences, self.work.passages):
+        are_kept = use == "forward" and settings.removal_rate == 0  # the passages, as they are
+        for lengths in (self.work.sentences, *([] if are_kept else [self.work.passages])):
             self._encode(step, self.embedder, lengths, size, use, settings.token_budget, loop)
         if settings.corpus_passages:
             rates = self.machine.matrix_teraflops
