@@ -15,10 +15,10 @@ _TITLES = {
     "table2": "Table 2: what each part of REALM is worth",
 }
 _ALIKE = (
-    "Fine-tuning is the same recipe in every row. Seeds change what is drawn in warm start, "
-    "pre-training and fine-tuning; corpus, trunks and questions stay. Intervals are of 95%: over "
-    "seeds by Student's t, of a lead by paired bootstrap of questions, drawn by article where "
-    "they name one."
+    "Fine-tuning is the same recipe in every row. Seeds change what is drawn in pre-training and "
+    "fine-tuning; corpus, trunks, warm start and questions stay. Intervals are of 95%: over seeds "
+    "by Student's t, of a lead by paired bootstrap of questions, drawn by article where they name "
+    "one."
 )
 _LEADS = {"exact_match": "Exact match", "recall_before": "Zero-shot recall@5"}
 _RETRIEVAL = (
