@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Annotated
@@ -93,16 +94,21 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     with uncollected():  # until all is there that stays
         _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
         from realm.serving.process import bind
-        from realm.serving.service import service_settings
 
         access, can_edit = _access(host, token_file, is_open=allow_edits)
-        given = [a for a in assignments or () if a.startswith(_SECTION)]
-        limits = service_settings([a.removeprefix(_SECTION) for a in given])
+        limits, changes = _limits_and_changes(assignments or ())
         settings = limits.model_copy(update={"can_edit": can_edit, "log_questions": log_questions})
         with bind(host, port) as listener:  # first of all: a port in use is said at once
-            changes = [a for a in assignments or () if a not in given]
             opened = open_to_answer(run, model, sources or (), changes)
             _run(opened, listener, access, settings, drain_seconds)
+
+
+def _limits_and_changes(assignments: Sequence[str]) -> "tuple[ServiceSettings, list[str]]":
+    """The limits that are set of the service, and what is left: settings of the run."""
+    from realm.serving.service import service_settings
+
+    limits = [a.removeprefix(_SECTION) for a in assignments if a.startswith(_SECTION)]
+    return service_settings(limits), [a for a in assignments if not a.startswith(_SECTION)]
 
 
 def _access(host: str, token_file: Path | None, *, is_open: bool) -> "tuple[Access, bool]":
