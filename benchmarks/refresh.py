@@ -30,8 +30,8 @@ from realm.training.state import latest_checkpoint, steps_in
 from world import Extent, World, at_work, open_world
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "6000"}
-_STEPS = {"tiny": 8, "reduced": 20, "full": 100}
-_EVERY = {"tiny": 2, "reduced": 5, "full": 25}  # long enough for one to be done in time
+_STEPS = {"tiny": 8, "reduced": 20, "full": 60}
+_EVERY = {"tiny": 2, "reduced": 5, "full": 20}  # long enough for one to be done in time
 _BATCH = {"tiny": 2, "reduced": 4, "full": 4}
 _NONE, _INLINE = "no refresh", "inline refresh"
 _PROCESS = "process refresh"
