@@ -185,7 +185,7 @@ def open_shipped(
         store = run.corpus()
         say(
             f"{path} holds {len(store):,} passages of {store.num_documents:,} documents: "
-            f"`realm serve --run {path}` shows them in the browser"
+            f"--run {path} opens it again, `realm serve --run {path}` in the browser"
         )
     return open_existing(path, assignments)
 

@@ -209,7 +209,9 @@ def _sentence_encoder(recipe: Experiment) -> Row:
         changes |= {"embedder.trunk": DEFAULT_TRUNK, "embedder.pooling": "mean", **warm}
     width = recipe.embedder.projection_width
     note = "A sentence encoder as published, trained on pairs of questions and answers"
-    note += f"; its vectors cut to {width} principal components." if width else "."
+    softened = recipe.warm_start.embedder.projection_start == "half-whitened"
+    space = " of the half-whitened space" if softened else ""
+    note += f"; its vectors cut to {width} principal components{space}." if width else "."
     title = "all-MiniLM-L6-v2 zero-shot + the same reader"
     return Row("minilm", title, changes, note=note)
 
