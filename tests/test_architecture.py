@@ -27,8 +27,9 @@ STAGES = [
         "machine",
     ),
     *("corpus", "spans", "examples", "models", "index", "retrieval", "training", "pretraining"),
-    *("openqa", "evaluation", "experiment", "run_folder", "data_stages", "pretrain_stages"),
+    *("openqa", "evaluation", "experiment", "run_folder", "data_stages", "warm_stages"),
     *(
+        "pretrain_stages",
         "stages",
         "rates",
         "workload",

@@ -20,6 +20,7 @@ from realm.openqa.answerer import Answerer
 from realm.openqa.objective import OpenQaObjective
 from realm.run_folder import RunFolder
 from realm.stages import Run
+from realm.tables.sharing import take_over
 from realm.training.loop import Scalars
 from realm.training.state import steps_in
 from small_world import make_tokenizer, write_trunk
@@ -52,6 +53,38 @@ def test_a_reader_that_needs_no_lessons_gets_none(experiment: Experiment, tmp_pa
     assert run.newest_checkpoint() == "warm-start"
     assert not any((tmp_path / name).exists() for name in ("spans", "lexical"))
     assert not (tmp_path / "warm-start" / "reader").exists()
+
+
+def test_one_reader_learns_to_read_for_all_embedders(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    loop = "{ num_steps = 2, save_every = 1, log_every = 1, precision = 'fp32' }"
+    taught = with_overrides(experiment, [f"warm_start.reader.loop={loop}"])
+    first, second = Run(tmp_path / "narrow", taught), Run(
+        tmp_path / "wide", with_overrides(taught, ["embedder.projection_width=16"])
+    )  # fmt: skip
+    weights = {}
+    for run in (first, second):
+        run.save_recipe()
+        if run is second:
+            assert "warm-start/reader" in take_over(second, [first])
+        checkpoint = run.warm_start()
+        assert checkpoint == run.checkpoint("warm-start") == run.warm_start()
+        weights[run] = load_file(checkpoint / "weights.safetensors")
+        own = load_file(run.warm_embedder() / "weights.safetensors")
+        for name in own:
+            if name.startswith("embedder."):
+                assert torch.equal(weights[run][name], own[name])
+    read = read_metrics(second.path / "warm-start" / "reader" / "metrics.jsonl")
+    assert [row["step"] for row in read] == [1, 2]
+    untaught = load_file(second.start() / "weights.safetensors")
+    readers = [name for name in weights[first] if name.startswith("reader.")]
+    assert all(torch.equal(weights[first][name], weights[second][name]) for name in readers)
+    assert any(not torch.equal(untaught[name], weights[second][name]) for name in readers)
+    # It was not taken over because it happened to be the same: untaught they are alike as well.
+    begun = load_file(first.start() / "weights.safetensors")
+    assert all(torch.equal(begun[name], untaught[name]) for name in readers)
+    assert second.snapshot("warm-start").manifest.settings["step"] == 0
 
 
 def test_a_trunk_that_rests_reads_the_corpus_once(experiment: Experiment, tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ class RunFolder:
         Raises:
             ArtifactError: the stage did not begin, or has not come to its last step.
         """
-        if name == "start":
-            path, num_steps = self.path / "start" / "checkpoint", 0
+        if (composed := self._composed(name)) is not None:
+            path, num_steps = composed, 0
         else:
             folder, num_steps = self.training_of(name)
             path = latest_checkpoint(folder) or folder
@@ -109,17 +109,22 @@ class RunFolder:
             return None
         return best_checkpoint(self.training_of(name)[0], scalar_by_name[name])
 
+    def _composed(self, name: str) -> Path | None:
+        """The model of a stage that no training ends with: it puts together what there is."""
+        is_composed = name == "start" or (
+            name == "warm-start" and self.experiment.warm_start.reader.loop.num_steps > 0
+        )
+        return self.path / name / "checkpoint" if is_composed else None
+
     def training_of(self, name: str) -> tuple[Path, int]:
-        """Where the last training of a stage keeps its checkpoints, and its number of steps."""
-        warm = self.experiment.warm_start
+        """Where the training that ends a stage keeps its checkpoints, and its number of steps."""
         folders = {
-            "warm-start": ("warm-start/reader", warm.reader.loop),
+            # Where the reader has nothing to be taught.
+            "warm-start": ("warm-start/embedder", self.experiment.warm_start.embedder.loop),
             "pretrain": ("pretrain", self.experiment.pretrain.loop),
             "finetune": ("finetune", self.experiment.finetune.loop),
         }
         folder, loop = folders[name]
-        if name == "warm-start" and loop.num_steps == 0:  # the reader has nothing to be taught
-            folder, loop = "warm-start/embedder", warm.embedder.loop
         return self.path / folder, loop.num_steps
 
     def resolved(self, name: str) -> str:

@@ -22,10 +22,11 @@ from realm.models.trunk import set_dropout
 from realm.openqa.answerer import Answerer, open_answerer
 from realm.openqa.finetune import select_questions
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
-from realm.pretrain_stages import Measure, PretrainRun
+from realm.pretrain_stages import PretrainRun
 from realm.retrieval.retriever import Retriever
 from realm.run_folder import IMPORT
 from realm.training.loop import Objective, Scalars
+from realm.warm_stages import Measure
 
 
 class Run(PretrainRun):

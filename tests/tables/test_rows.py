@@ -103,7 +103,7 @@ def test_baselines_of_table_1_are_not_pretrained() -> None:
         *("bm25", "minilm", "supervised"),
     ]
     assert not made["bm25"].retrieval.embedder
-    assert made["minilm"].finetune.retriever_from == "start"
+    assert made["minilm"].warm_start.embedder.loop.num_steps == 0
     assert made["supervised"].warm_start.questions is not None
     assert made["realm-plus"].finetune.objective.batch_size == 32
     # The same reader: what is fine-tuned, and how long, is the same.

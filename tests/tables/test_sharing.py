@@ -22,6 +22,11 @@ SMALL = read_recipe("small", ["retrieval.lexical=false"])
 EMBEDDER_STEPS = SMALL.warm_start.embedder.loop.num_steps
 READER_STEPS = SMALL.warm_start.reader.loop.num_steps
 REALM_STEPS = SMALL.pretrain.loop.num_steps
+READER_GROUPS = ("warm_start.reader", "reader", "packing")
+START = {"start/checkpoint", "start/snapshot"}
+AFTER_THE_WARM_START = {
+    *("warm-start/checkpoint", "warm-start/snapshot", "pretrain", "index", "finetune"),
+}
 # Settings of answering and measuring: no part of a run is made by them, or they say how fast.
 MAKE_NOTHING = {
     *("precision", "attention", "num_threads", "dev_questions", "selection.finetune"),
@@ -59,7 +64,15 @@ def test_every_setting_makes_a_part_or_is_known_to_make_none() -> None:
         ("pretrain.objective.masking='random_span'", {"pretrain", "index", "finetune"}),
         (
             "warm_start.reader.loop.num_steps=7",
-            {"warm-start/reader", "warm-start/snapshot", "pretrain", "index", "finetune"},
+            {"warm-start/reader", *AFTER_THE_WARM_START},
+        ),
+        (
+            "embedder.pooling='cls'",
+            {*START, "start/trunk-vectors", "warm-start/embedder", *AFTER_THE_WARM_START},
+        ),
+        (
+            "reader.max_answer_tokens=5",
+            {*START, "warm-start/embedder", "warm-start/reader", *AFTER_THE_WARM_START},
         ),
         ("embedder.trunk='other'", {part.path for part in PARTS}),
     ],
@@ -139,14 +152,14 @@ def test_what_is_not_finished_or_was_made_otherwise_is_not_taken(tmp_path: Path)
 def test_what_the_run_has_begun_itself_stays(tmp_path: Path) -> None:
     first, second = begin(tmp_path / "a"), begin(tmp_path / "b")
     train(first, "warm-start/embedder", EMBEDDER_STEPS, "warm_start.embedder")
-    train(first, "warm-start/reader", READER_STEPS, "warm_start.reader")
+    train(first, "warm-start/reader", READER_STEPS, *READER_GROUPS)
     train(first, "pretrain", REALM_STEPS, "pretrain", "index", "spans")
     finish(first, "index")
     train(second, "warm-start/embedder", EMBEDDER_STEPS - 50, "warm_start.embedder")
-    # What was made from another embedder's warm start would not fit this one.
-    assert take_over(second, [first]) == {}
+    # The reader fits any embedder; what was made from another one's warm start does not.
+    assert set(take_over(second, [first])) == {"warm-start/reader"}
     train(second, "warm-start/embedder", EMBEDDER_STEPS, "warm_start.embedder")
-    assert set(take_over(second, [first])) == {"warm-start/reader", "pretrain", "index"}
+    assert set(take_over(second, [first])) == {"pretrain", "index"}
 
 
 def test_a_linking_that_was_stopped_is_done_again(
@@ -192,8 +205,10 @@ def test_rows_of_a_trunk_from_nothing_share_it() -> None:
 
     # The sentence encoder reads the same wordpieces: the corpus is cut alike.
     data = {"corpus", "queries/corpus", "spans", "queries/spans", "lexical", "warm-start/pairs"}
-    assert shared("minilm") == {*data, "trunk/model"}
-    start = {"trunk/model", "start/checkpoint", "start/trunk-vectors", "start/snapshot"}
-    warm = {"warm-start/embedder", "warm-start/reader", "warm-start/snapshot"}
-    assert shared("realm", seed=1) == {*data, *start, *warm}
-    assert shared("supervised") == {*data, *start}
+    # All rows that do not say otherwise share a reader that learned to read.
+    read = {"trunk/model", "warm-start/reader"}
+    assert shared("minilm") == shared("realm-minilm") == {*data, *read}
+    start = {"start/checkpoint", "start/trunk-vectors", "start/snapshot"}
+    warm = {"warm-start/embedder", "warm-start/checkpoint", "warm-start/snapshot"}
+    assert shared("realm", seed=1) == {*data, *read, *start, *warm}
+    assert shared("supervised") == {*data, *read, *start}

@@ -105,13 +105,14 @@ def new_model(
         trunk = load_trunk(folder, dropout=embedder.dropout, uses_pooler=uses_pooler)
         return Tower(trunk, embedder)
 
-    query_tower = tower()
-    passage_tower = query_tower if embedder.shared_towers else tower()
+    # The reader first, so that its random weights are the same beside any embedder.
     layers = load_trunk(reader_folder, dropout=reader.dropout, num_layers=reader.num_layers)
     encoder = Reader(layers, reader)
     trained_head = read_masked_head(reader_folder)
     if trained_head:
         encoder.masked_head.load_state_dict(trained_head)
+    query_tower = tower()
+    passage_tower = query_tower if embedder.shared_towers else tower()
     return Model(
         Embedder(query_tower, passage_tower), encoder, Packer(tokenizer, packing), tokenizer
     )

@@ -200,13 +200,11 @@ def _bm25() -> Row:
 def _sentence_encoder(recipe: Experiment) -> Row:
     changes: dict[str, Any] = {
         **_NO_PRETRAINING,
-        "finetune.retriever_from": "start",
+        "embedder.trunk": DEFAULT_TRUNK,
+        "embedder.pooling": "mean",
+        "warm_start.embedder.loop.num_steps": 0,
         "finetune.loop.optim.embedder_learning_rate": 0.0,
     }
-    if recipe.embedder.trunk != DEFAULT_TRUNK:
-        # The reader warms up beside an embedder that nobody asks here: that of `realm-minilm`.
-        warm = {name: to for name, to in _TRUNK_AT_REST.items() if name.startswith("warm_start")}
-        changes |= {"embedder.trunk": DEFAULT_TRUNK, "embedder.pooling": "mean", **warm}
     width = recipe.embedder.projection_width
     note = "A sentence encoder as published, trained on pairs of questions and answers"
     softened = recipe.warm_start.embedder.projection_start == "half-whitened"

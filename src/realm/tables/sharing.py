@@ -65,12 +65,14 @@ PARTS = (
         ("warm_start.embedder",), {"warm_start.questions": ("train_questions",)},
     ),
     Part(
-        "warm-start/reader", (), ("warm-start/embedder", "warm-start/pairs"),
-        ("warm_start.reader",),
+        "warm-start/reader", ("warm_start.embedder.loop.seed",),
+        ("trunk/model", "warm-start/pairs"), ("warm_start.reader", "reader", "packing"),
     ),
-    Part("warm-start/snapshot", (), ("warm-start/reader",)),
+    Part("warm-start/checkpoint", (), ("warm-start/embedder", "warm-start/reader")),
+    Part("warm-start/snapshot", (), ("warm-start/checkpoint",)),
     Part(
-        "pretrain", (), ("warm-start/reader", "queries/spans"), ("pretrain", "index", "spans")
+        "pretrain", (), ("warm-start/checkpoint", "queries/spans"),
+        ("pretrain", "index", "spans"),
     ),
     Part("index", ("selection.pretrain",), ("pretrain",)),
     Part(
