@@ -1,7 +1,7 @@
 """How does a document become passages of whole sentences that fit the encoder?
 
 Sentences are packed greedily while [CLS] title [SEP] body [SEP] stays within `passage_tokens`
-(288 wordpieces in the paper, section 4.1). A passage never crosses documents, and it is a slice
+(288 wordpieces in the paper, section 4.3). A passage never crosses documents, and it is a slice
 of its document: its text is `normalise(document.text[source_start:source_end]).text`.
 """
 

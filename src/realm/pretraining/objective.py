@@ -43,7 +43,7 @@ class RealmSettings(MaskSettings):
 
     batch_size: int = 8
     num_candidates: int = Field(default=8, ge=1)
-    """Null passage included, where it is one (section 4.1). With the null passage alone nothing is
+    """Null passage included, where it is one (section 4.3). With the null passage alone nothing is
     retrieved: the reader fills its gaps from memory and the embedder learns nothing, which is what
     pre-training with retrieval is compared with."""
     null_passage: bool = True

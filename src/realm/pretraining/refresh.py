@@ -41,7 +41,7 @@ class RefreshSettings(Settings):
     """When the index is rebuilt, where, and how old it may become."""
 
     every: int = Field(default=500, ge=1)
-    """Steps between the checkpoints that are turned into snapshots (section 4.1)."""
+    """Steps between the checkpoints that are turned into snapshots (section 3.3)."""
     mode: Literal["inline", "process", "elsewhere"] = "inline"
     """`process` keeps training while a second process embeds the corpus; `elsewhere` leaves that
     to `realm refresh --watch`, on any machine that sees the run's directory."""
