@@ -85,6 +85,12 @@ def value_of(settings: Settings, name: str) -> Any:
     return value
 
 
+def plain_value_of(settings: Settings, name: str) -> Any:
+    """The same as values that JSON knows."""
+    value = value_of(settings, name)
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
 def differing(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Dotted names of the settings in which nested plain values differ."""
     names = []

@@ -7,10 +7,11 @@ each stage. `stages.Run` adds the making.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-from realm.artifact import is_finished, read_manifest, write_atomically
+from realm.artifact import fingerprint_of, is_finished, read_manifest, write_atomically
 from realm.config import read_settings
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, SettingError
@@ -177,6 +178,10 @@ class RunFolder:
         if not files:
             raise SettingError("no questions: name them with --set 'train_questions=[\"FILE\"]'")
         return [question for file in files for question in read_questions(Path(expand(file)))]
+
+    def fingerprint_of_train_questions(self) -> str:
+        """What the questions say, wherever their files lie."""
+        return fingerprint_of([asdict(question) for question in self.train_questions()])
 
     def development_questions(self) -> list[Question]:
         """The questions of the first development file, by which a fine-tuning is selected."""

@@ -44,7 +44,7 @@ class Run(PretrainRun):
         inputs = {
             **self._inputs(first, settings, self.experiment.index),
             "snapshot": snapshot.manifest.fingerprint,
-            "questions": fingerprint_of([asdict(q) for q in self.train_questions()]),
+            "questions": self.fingerprint_of_train_questions(),
         }
 
         def objective() -> Objective:

@@ -8,7 +8,7 @@ opened if it is there and made otherwise, and trainings that were stopped go on.
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -139,8 +139,8 @@ class WarmRun(DataRun):
             return first
         inputs = self._inputs(first, settings)
         if (from_questions := self.experiment.warm_start.questions) is not None:
-            asked = [asdict(question) for question in self.train_questions()]
-            inputs["questions"] = fingerprint_of([asked, from_questions.model_dump(mode="json")])
+            inputs["questions"] = self.fingerprint_of_train_questions()
+            inputs["mined"] = _fingerprint_of_settings(from_questions)
 
         def objective() -> Objective:
             model, store = load_model(first), self.corpus()

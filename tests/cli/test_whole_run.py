@@ -82,6 +82,36 @@ def test_a_second_start_finds_everything_done(recipe: Path, finished_run: Path) 
     assert "finetune + bm25" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ("finetune.objective.answers=single_span", "finetune: finetune.objective.answers"),
+        ("pretrain.loop.seed=3", "pretrain: pretrain.loop.seed"),
+        ("warm_start.questions.depth=3", "warm-start/embedder: warm_start.questions"),
+        ("train_questions=['OTHER']", "finetune: train_questions"),
+    ],
+)
+def test_what_a_refused_command_wanted_is_not_kept(
+    changed: str, named: str, finished_run: Path, question_file: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    recipe = (run / "recipe.json").read_bytes()
+    first, *others = question_file.read_text(encoding="utf-8").splitlines(keepends=True)
+    other = tmp_path / "other.jsonl"
+    other.write_text(first.replace("?", " now?"), encoding="utf-8")
+    changed = changed.replace("OTHER", str(other))
+    message = error_of(realm("finetune", "--run", run, "--set", changed))
+    part, name = named.split(": ")
+    assert f"{run / part} was trained with other settings ({name}" in message
+    missing = error_of(realm("finetune", tmp_path / "missing.jsonl", "--run", run))
+    assert "missing.jsonl" in missing
+    assert (run / "recipe.json").read_bytes() == recipe
+    # The same questions from another place are the same.
+    other.write_text(first + "".join(others), encoding="utf-8")
+    assert realm("finetune", other, "--run", run).exit_code == 0
+
+
 def test_reports_say_what_was_measured(finished_run: Path) -> None:
     retrieval = read_json(finished_run / "evaluation" / "retrieval-small-dev.json")
     assert list(retrieval["systems"]) == [

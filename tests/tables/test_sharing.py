@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from realm.artifact import create_artifact, fingerprint_of, is_finished
+from realm.config import plain_value_of
 from realm.experiment import Experiment, read_recipe, with_overrides
 from realm.run_folder import RunFolder
 from realm.tables import sharing
@@ -108,7 +109,7 @@ def finish(run: RunFolder, path: str) -> None:
 
 
 def train(run: RunFolder, path: str, step: int, *groups: str) -> None:
-    values = [sharing._plain(run.experiment, group) for group in groups]
+    values = [plain_value_of(run.experiment, group) for group in groups]
     inputs = {"settings": fingerprint_of(values)}
     folder = run.path / path
     with create_artifact(

@@ -1,7 +1,8 @@
 """Which options does every command share, and which run do they open?
 
 A run keeps its settings: a recipe is needed once, when the run begins. What a finished stage
-was made with cannot be changed afterwards, so that no command works with half of a change.
+was made with, or a training has begun with, cannot be changed afterwards, so that no command works
+with half of a change and one that is refused leaves none behind.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from realm.artifact import MANIFEST, is_finished
+from realm.artifact import MANIFEST, is_finished, read_manifest
 from realm.cli.terminal import say, show_progress
 from realm.errors import SettingError
 
@@ -71,7 +72,7 @@ JsonFileOption = Annotated[
 ]
 
 DEFAULT_SEEDS = 3  # of the rows of a table that are trained more than once
-# What finished artifacts were made with; trainings compare their own settings.
+# What finished artifacts were made with; trainings name their own (`tables.sharing`).
 _MADE_WITH = (
     ("corpus", ("sources", "corpus")),
     ("queries/corpus", ("pretrain_sources",)),
@@ -96,7 +97,9 @@ def open_run(
 
     Raises:
         SettingError: a recipe differs from the settings of a run that has begun, a setting was
-            changed that a finished stage was made with, or a run would begin without documents.
+            changed that a finished stage was made with or a training has begun with, or a run
+            would begin without documents.
+        SourceError: other questions to learn from cannot be read.
     """
     from realm.data_stages import NO_DOCUMENTS
     from realm.experiment import read_recipe, with_overrides
@@ -112,6 +115,7 @@ def open_run(
         wanted = wanted.model_copy(update=changes)
     if saved is not None:
         _refuse_late_changes(path, saved, wanted)
+        _refuse_to_train_otherwise(path, saved, wanted)
     elif not wanted.sources:
         raise SettingError(NO_DOCUMENTS)
     run = Run(path, wanted, show_progress)
@@ -235,4 +239,32 @@ def _refuse_late_changes(path: Path, saved: "Experiment", wanted: "Experiment") 
             raise SettingError(
                 f"{path / artifact} is finished and was made with other settings "
                 f"({names[0]}): take a new --run"
+            )
+
+
+def _refuse_to_train_otherwise(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
+    """Compare what each training has begun with; a model that was taken was trained elsewhere."""
+    from realm.config import differing, plain_value_of
+    from realm.run_folder import TAKEN_FROM, RunFolder
+    from realm.tables.sharing import PARTS
+    from realm.training.state import latest_checkpoint
+
+    asks_others = wanted.train_questions != saved.train_questions
+    questions = RunFolder(path, wanted).fingerprint_of_train_questions() if asks_others else ""
+    for part in PARTS:
+        newest = latest_checkpoint(path / part.path) if part.trained_with else None
+        inputs = {} if newest is None else read_manifest(newest).inputs
+        if not inputs or TAKEN_FROM in inputs:
+            continue
+        groups = {*part.settings, *part.trained_with} - {"train_questions"}
+        before, after = (
+            {name: plain_value_of(e, name) for name in groups} for e in (saved, wanted)
+        )
+        names = differing(before, after)
+        if questions and inputs.get("questions", questions) != questions:
+            names.append("train_questions")
+        if names:
+            raise SettingError(
+                f"{path / part.path} was trained with other settings ({names[0]}): take a new "
+                "--run, or delete that folder to train it again"
             )

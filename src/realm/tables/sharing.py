@@ -12,12 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
 
 from realm.artifact import fingerprint_of, is_finished, read_manifest
-from realm.config import value_of
+from realm.config import plain_value_of, value_of
 from realm.experiment import Experiment
 from realm.run_folder import RunFolder
 from realm.training.state import latest_checkpoint
@@ -88,7 +85,7 @@ def key_of(part: Part, experiment: Experiment) -> str:
     names = (*part.settings, *part.trained_with)
     for setting, further in part.where_set.items():
         names += further if value_of(experiment, setting) else ()
-    values = [_plain(experiment, name) for name in names]
+    values = [plain_value_of(experiment, name) for name in names]
     needed = [key_of(PART_BY_PATH[path], experiment) for path in part.needs]
     return fingerprint_of([part.path, values, needed])
 
@@ -133,7 +130,7 @@ def _is_made(run: RunFolder, part: Part) -> bool:
     if newest is None:
         return False
     manifest = read_manifest(newest)
-    settings = fingerprint_of([_plain(run.experiment, name) for name in part.trained_with])
+    settings = fingerprint_of([plain_value_of(run.experiment, name) for name in part.trained_with])
     made_by = manifest.inputs.get("settings")
     return manifest.settings["step"] >= _steps_of(part, run.experiment) and made_by == settings
 
@@ -183,8 +180,3 @@ def _link_file(source: str, target: str) -> None:
             os.link(source, target)
             return
     shutil.copy2(source, target)
-
-
-def _plain(experiment: Experiment, name: str) -> Any:
-    value = value_of(experiment, name)
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
