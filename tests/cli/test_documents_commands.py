@@ -1,12 +1,14 @@
 """Documents come and go from the command line, and the next question knows."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from command_line import error_of, realm
 
 from realm.cli.options import open_run
+from realm.corpus.documents import read_documents
 from realm.models.checkpoint import copy_checkpoint
 from realm.run_folder import TAKEN_FROM
 from realm.training.state import checkpoint_path
@@ -66,6 +68,51 @@ def test_a_document_comes_changes_and_goes(run: Path, tmp_path: Path) -> None:
     assert "0 documents" in realm("documents", "list", "--run", run).stdout
     # What every other command says of the run is about the corpus that it was trained with.
     assert realm("info", "--run", run, "--verify").exit_code == 0
+
+
+def test_what_changed_in_a_folder_is_taken_in(
+    run: Path, tmp_path: Path, corpus_source: Path
+) -> None:
+    """Files without text and files that are as they were hold nothing up, and make nothing new."""
+    notes = tmp_path / "notes"
+    (notes / "sub").mkdir(parents=True)
+    (notes / "blank.txt").write_text(" \n", encoding="utf-8")
+    for name in ("a.txt", "sub/b.txt"):
+        (notes / name).write_text(f"The quagga of {name} is striped.", encoding="utf-8")
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied, ignore=shutil.ignore_patterns("living"))
+
+    def add(source: Path) -> tuple[list[str], str]:
+        result = realm("documents", "add", "--run", copied, source)
+        assert result.exit_code == 0, result.output
+        return result.stdout.splitlines()[:-1], result.stderr
+
+    added, said = add(notes)
+    assert added == ["added: 2 documents, 2 passages"]
+    assert "no text: 1 documents" in said
+    (notes / "sub" / "b.txt").write_text("The quagga of b.txt is spotted.", encoding="utf-8")
+    added, said = add(notes)
+    assert added == ["replaced: 1 documents, 1 passages"]
+    assert "there already: 1 documents" in said
+    assert add(notes)[0] == []
+    # Of the folder that the run was made from, a file alone has the same id.
+    documents = (corpus_source if corpus_source.is_dir() else corpus_source.parent) / "later"
+    documents.mkdir()
+    try:
+        (documents / "c.txt").write_text("A later quagga.", encoding="utf-8")
+        found = list(read_documents([documents / "c.txt"], below=[documents.parent]))
+        assert [document.document_id for document in found] == ["later/c.txt"]
+        assert [d.document_id for d in read_documents([documents / "c.txt"])] == ["c.txt"]
+    finally:
+        shutil.rmtree(documents)
+
+
+def test_bytes_that_are_no_text_ask_and_remove_nothing(run: Path) -> None:
+    result = realm("ask", "--run", run, "Is the caf\udce9 striped?", "--json")
+    assert json.loads(result.stdout)["question"] == "Is the caf\ufffd striped?"
+    assert "no document 'caf\ufffd'" in error_of(
+        realm("documents", "remove", "--run", run, "caf\udce9")
+    )
 
 
 def test_bad_input_is_one_line(run: Path, tmp_path: Path) -> None:

@@ -33,11 +33,15 @@ def test_a_plan_is_a_table_with_what_was_assumed() -> None:
 
 def test_a_table_is_planned_row_by_row() -> None:
     questions = "['a.jsonl']"
-    result = realm(
+    arguments = (
         "plan", "paper", "--machine", "8xA100", "--passages", "13353718", "--experiment", "table2",
         "--set", f"train_questions={questions}", "--set", f"dev_questions={questions}",
     )  # fmt: skip
+    result = realm(*arguments)
     assert result.exit_code == 0, result.output
+    rows = json.loads(realm(*arguments, "--json").stdout)["rows"]
+    assert {(row["name"], row["seed"]) for row in rows} >= {("realm", 2), ("stale-index", 0)}
+    assert all(row["seconds"] >= 0 and row["stages"] for row in rows)
     for title in ("REALM with random span masks", "Baseline (ORQA)", "all"):
         assert title in result.stdout
 

@@ -34,6 +34,7 @@ CSV = 'id,title,text\na,First,"One.\nTwo."\n7,Second,"Said ""no"", \u00e9."\n'.e
         ("d.jsonl.gz", gzip.compress(JSON_LINES)),
         ("d.jsonl.bz2", bz2.compress(JSON_LINES)),
         ("d.jsonl.zst", zstandard.compress(JSON_LINES)),
+        ("d.jsonl.zst", b"".join(map(zstandard.compress, JSON_LINES.splitlines(keepends=True)))),
         ("D.JSONL", JSON_LINES),
         ("d.csv", CSV),
         ("d.csv.gz", gzip.compress(CSV)),
@@ -96,6 +97,19 @@ def test_html_in_the_encoding_that_it_declares(tmp_path: Path) -> None:
     assert document.text == "caf\u00e9"
 
 
+def test_html_in_what_browsers_take_latin_1_for(tmp_path: Path) -> None:
+    page = b'<meta charset="iso-8859-1"><p>Smith\x92s \x93bridge\x94 cost \x80 5'
+    (tmp_path / "p.html").write_bytes(page)
+    (document,) = read_documents([tmp_path / "p.html"])
+    assert document.text == "Smith\u2019s \u201cbridge\u201d cost \u20ac 5"
+
+
+def test_html_with_a_declaration_that_no_parser_knows(tmp_path: Path) -> None:
+    (tmp_path / "p.html").write_text("<p>before<![foo bar]>after</p>")
+    (document,) = read_documents([tmp_path / "p.html"])
+    assert document.text == "before<![foo bar]>after"
+
+
 def test_half_a_surrogate_becomes_a_replacement_character(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"id": "a", "title": null, "text": "x\\ud800y"}')
     assert list(read_documents([tmp_path / "d.jsonl"])) == [Document("a", "", "x\ufffdy")]
@@ -115,6 +129,10 @@ BAD_FILES = [
     ("d.jsonl.gz", b"plain", r"d.jsonl.gz cannot be read"),
     ("d.jsonl.bz2", bz2.compress(JSON_LINES)[:-12], r"d.jsonl.bz2 cannot be read"),
     ("d.jsonl.zst", b"plain", r"d.jsonl.zst cannot be read"),
+    ("d.csv.zst", zstandard.compress(CSV)[:-3], r"d.csv.zst cannot be read \(it ends in the"),
+    ("d.csv.zst", 2 * zstandard.compress(CSV)[:-3], r"d.csv.zst cannot be read"),
+    ("d.csv", b"id,title,text\na,b,c,d\n", r"line 2: more cells than in the header"),
+    ("d.csv", b"id,title,text\na,b\n", r"line 2: fewer cells than in the header"),
     ("d.csv", b"id,title\na,b\n", r"line 2: there is no 'text'"),
     ("d.csv", b'id,title,text\na,b,"c" d\n', r"line 2: not valid CSV"),
     ("d.csv", b"id,title,text\na,b,\xff\n", r"line 2: byte 4 is not UTF-8"),

@@ -46,6 +46,11 @@ def test_only_articles_of_running_text_are_kept() -> None:
     assert [a.title for a in read_articles(BytesIO(content))] == ["Kept", "Listing of things"]
 
 
+def test_a_page_may_stand_alone() -> None:
+    content = b"<page><title>Kept</title><id>1</id><revision><text>x</text></revision></page>"
+    assert [article.title for article in read_articles(BytesIO(content))] == ["Kept"]
+
+
 def test_a_compressed_dump_is_a_source(tmp_path: Path) -> None:
     text = "'''One''' is a [[number]] that begins.\n\n== Notes ==\nNot this text, it is a note."
     (tmp_path / "w.xml.bz2").write_bytes(bz2.compress(dump(page("One", text))))

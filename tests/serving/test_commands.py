@@ -29,7 +29,7 @@ from realm.serving.gate import LOOPBACK, Access
 from realm.serving.opening import describe, open_corpus
 from realm.serving.ports import Corpus
 from realm.serving.results import versions_of
-from realm.serving.service import Service, service_settings
+from realm.serving.service import Service, ServiceSettings
 from realm.serving.suggestions import example_gaps
 from realm.serving.tokens import read_tokens
 from realm.stages import Run
@@ -63,7 +63,7 @@ def error_of(result: Result) -> str:
 
 
 def test_the_command_line_prints_what_http_answers(run: Run, corpus: Corpus) -> None:
-    service = Service(corpus, describe(run, corpus), service_settings([]))
+    service = Service(corpus, describe(run, corpus), ServiceSettings())
     client = TestClient(create_app(service, Access()), base_url="http://localhost")
     response = client.post("/v1/answer", json={"question": QUESTION})
     printed = realm("ask", QUESTION, "--run", run.path, "--json")
@@ -180,7 +180,7 @@ def test_the_thread_that_loads_the_model_ends(run: Run, monkeypatch: pytest.Monk
 def client_of(run: Run) -> Iterator[TestClient]:
     """The service over a run, with the documents that it really has."""
     corpus = open_corpus(run)
-    service = Service(corpus, describe(run, corpus), service_settings([]))
+    service = Service(corpus, describe(run, corpus), ServiceSettings())
     with TestClient(create_app(service, Access()), base_url="http://localhost") as client:
         yield client
     corpus.close()
@@ -283,6 +283,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no run": (["--run", "nowhere"], "nowhere is no run"),
     "no token file": (["--token-file", "nowhere"], "the token file nowhere cannot be read"),
     "unknown limit": (["--set", "service.queue=3"], "queue_size"),
+    "no limit but an option": (["--set", "service.can_edit=false"], "can_edit"),
     "no limit": (["--set", "service.queue_size=0"], "queue_size"),
     "unknown host": (["--host", "256.0.0.1"], "cannot listen at 256.0.0.1"),
 }

@@ -64,6 +64,7 @@ def ask(
     Documents that were added with `realm documents` are searched, removed ones are not; measures
     (`realm evaluate`) are those of the corpus that the run was trained with.
     """
+    from realm.corpus.documents import replace_surrogates
     from realm.living.corpus import LivingCorpus
     from realm.living.view import View
     from realm.serving.results import Asked, answer_results, versions_of
@@ -76,7 +77,8 @@ def ask(
     else:
         answerer = opened.answerer(name)
         view = View(f"{answerer.store.fingerprint}:0", answerer)
-    for text in [question] if question else _asked():
+    for asked in [question] if question else _asked():
+        text = replace_surrogates(asked)  # bytes of a shell that are no UTF-8
         if as_json:
             (result,) = answer_results(view, versions, [Asked(text, top_k or _FOR_PROGRAMS)])
             typer.echo(json.dumps(result, ensure_ascii=False))

@@ -5,7 +5,7 @@ What is added is found by the next question; nothing is trained or embedded agai
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from realm.cli.options import RunOption, open_existing
 from realm.cli.terminal import say, show_table
 
 if TYPE_CHECKING:
+    from realm.corpus.documents import Document
     from realm.living.corpus import LivingCorpus
     from realm.living.state import Edit
 
@@ -35,11 +36,12 @@ def add(
         ),
     ],
 ) -> None:
-    """Add documents, or replace those with the same ids: all of them, or none."""
-    from realm.corpus.documents import read_documents
+    """Add documents, or replace those with the same ids: all of them, or none.
 
+    Those that are there as they are, and those without text, are passed by.
+    """
     with _corpus(run) as corpus:
-        edits = corpus.put(list(read_documents(sources)))
+        edits = corpus.put(_new(corpus, sources, open_existing(run).experiment.sources))
         _show(run, edits, corpus)
 
 
@@ -49,8 +51,10 @@ def remove(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", show_default=False)],
 ) -> None:
     """Remove documents: all of them, or none."""
+    from realm.corpus.documents import replace_surrogates
+
     with _corpus(run) as corpus:
-        _show(run, corpus.remove(ids), corpus)
+        _show(run, corpus.remove([replace_surrogates(name) for name in ids]), corpus)
 
 
 @app.command("list")
@@ -81,6 +85,35 @@ def list_documents(
         show_table(title, ("id", "title", "origin", "passages"), rows, num_names=3)
     if len(found) == limit:
         say(f"there may be more: --after {found[-1].id!r}")
+
+
+def _new(
+    corpus: "LivingCorpus", sources: Sequence[str], folders: Sequence[str]
+) -> "list[Document]":
+    """The documents of the sources that are not there yet.
+
+    A file in a folder that the run was made from has its id from there.
+    """
+    from realm.corpus.documents import read_documents
+
+    found = list(read_documents(sources, below=[Path(folder) for folder in folders]))
+    with_text = [document for document in found if document.text.strip()]
+    if with_text and len(with_text) < len(found):
+        say(f"passed by, since they have no text: {len(found) - len(with_text):,} documents")
+    new = [document for document in with_text or found if not _is_there(corpus, document)]
+    if len(new) < len(with_text):
+        say(f"passed by, since they are there already: {len(with_text) - len(new):,} documents")
+    return new
+
+
+def _is_there(corpus: "LivingCorpus", document: "Document") -> bool:
+    from realm.living.state import UnknownDocument
+
+    try:
+        kept = corpus.document(document.document_id)
+    except UnknownDocument:
+        return False
+    return (kept.title, kept.text) == (document.title, document.text)
 
 
 @contextmanager

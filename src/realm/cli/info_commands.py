@@ -57,6 +57,8 @@ def info(
     ] = False,
 ) -> None:
     """Show what a run holds, what it was made from, and what it took; or what this machine can."""
+    if as_json and not machine:
+        raise SettingError("--json prints the machine: give --machine as well")
     if machine:
         show_machine(as_json=as_json)
     if run is not None:

@@ -58,7 +58,7 @@ def plan(
     work = estimate_workload(experiment, passages)
     on = chosen or _this_machine(experiment)
     if experiment_name:
-        _show_rows(experiment_name, experiment, work, on)
+        _show_rows(experiment_name, experiment, work, on, as_json=as_json)
         return
     made = make_plan(experiment, work, on)
     if as_json:
@@ -79,10 +79,20 @@ def _this_machine(experiment: "Experiment") -> "Machine":
     return measure_machine(list(shapes), lengths, experiment.pretrain.loop)
 
 
-def _show_rows(name: str, experiment: "Experiment", work: "Workload", machine: "Machine") -> None:
+def _show_rows(
+    name: str, experiment: "Experiment", work: "Workload", machine: "Machine", *, as_json: bool
+) -> None:
     from realm.tables.planning import plan_rows
 
     planned = plan_rows(name, experiment, work, machine, num_seeds=DEFAULT_SEEDS)
+    if as_json:
+        facts = {"machine": machine.name, "num_passages": work.num_passages}
+        typer.echo(
+            json.dumps(
+                {"table": name, **facts, "rows": [row.as_dict() for row in planned]}, indent=1
+            )
+        )
+        return
     rows = [
         [
             row.job.row.title, str(row.job.seed),

@@ -22,7 +22,7 @@ from realm.memory import uncollected
 
 if TYPE_CHECKING:
     from realm.serving.gate import Access
-    from realm.serving.service import Service, ServiceSettings
+    from realm.serving.service import Service, ServiceLimits, ServiceSettings
     from realm.stages import Run
 
 _SECTION = "service."
@@ -94,21 +94,24 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     with uncollected():  # until all is there that stays
         _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
         from realm.serving.process import bind
+        from realm.serving.service import ServiceSettings
 
         access, can_edit = _access(host, token_file, is_open=allow_edits)
         limits, changes = _limits_and_changes(assignments or ())
-        settings = limits.model_copy(update={"can_edit": can_edit, "log_questions": log_questions})
+        settings = ServiceSettings(
+            **limits.model_dump(), can_edit=can_edit, log_questions=log_questions
+        )
         with bind(host, port) as listener:  # first of all: a port in use is said at once
             opened = open_to_answer(run, model, sources or (), changes)
             _run(opened, listener, access, settings, drain_seconds)
 
 
-def _limits_and_changes(assignments: Sequence[str]) -> "tuple[ServiceSettings, list[str]]":
+def _limits_and_changes(assignments: Sequence[str]) -> "tuple[ServiceLimits, list[str]]":
     """The limits that are set of the service, and what is left: settings of the run."""
-    from realm.serving.service import service_settings
+    from realm.serving.service import service_limits
 
     limits = [a.removeprefix(_SECTION) for a in assignments if a.startswith(_SECTION)]
-    return service_settings(limits), [a for a in assignments if not a.startswith(_SECTION)]
+    return service_limits(limits), [a for a in assignments if not a.startswith(_SECTION)]
 
 
 def _access(host: str, token_file: Path | None, *, is_open: bool) -> "tuple[Access, bool]":

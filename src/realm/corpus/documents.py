@@ -4,21 +4,19 @@ A source is a folder, a file or `hub:NAME`. Documents are read as a stream, in t
 sources, the files of a folder in the order of their paths.
 """
 
-import bz2
-import gzip
 import hashlib
 import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from xml.etree import ElementTree
 
 import zstandard
 
 from realm.corpus import annotated, block_records, files, office, tables, wikipedia, wikitext
+from realm.corpus.compressed import COMPRESSIONS, open_compressed
 from realm.errors import SourceError
 
 HUB = "hub:"
@@ -31,7 +29,6 @@ _FILE_READERS = {
     **dict.fromkeys(office.OFFICE_SUFFIXES, office.read_office),
 }
 _STREAM_SUFFIXES = (".jsonl", ".csv", ".tsv", ".xml")
-_COMPRESSIONS = ("", ".gz", ".bz2", ".zst")
 _RECORDS = ".tfrecord"
 _RECIPE, _OF_A_RUN = "recipe.json", b'"warm_start"'
 # Sets of files number their parts, before or after the suffix: x.tfrecord-00000-of-00512.
@@ -57,25 +54,25 @@ Page = Document | wikipedia.Article
 """A document, or an article whose markup is still to be removed."""
 
 
-def read_documents(sources: Sequence[str | Path]) -> Iterator[Document]:
-    """Stream the documents of all sources.
+def read_documents(sources: Sequence[str | Path], below: Sequence[Path] = ()) -> Iterator[Document]:
+    """Stream the documents of all sources; a file in a folder of `below` has its id from there.
 
     Raises:
         SourceError: a source is missing, empty, of an unknown kind or damaged, or an id
             occurs twice.
         ResourceError: a source needs a package that is not installed.
     """
-    return map(to_document, read_pages(sources))
+    return map(to_document, read_pages(sources, below))
 
 
-def read_pages(sources: Sequence[str | Path]) -> Iterator[Page]:
+def read_pages(sources: Sequence[str | Path], below: Sequence[Path] = ()) -> Iterator[Page]:
     """As `read_documents`, but leave the removal of wiki markup, which is slow, to the caller."""
     if not sources:
         raise SourceError("no sources are given: name at least one folder or file of documents")
     seen: set[str] = set()
     for source in sources:
         num_before = len(seen)
-        for page, name in _read_source(source):
+        for page, name in _read_source(source, below):
             if name in seen:
                 raise SourceError(
                     f"{source}: the document id {_id_of(page)!r} occurs twice: "
@@ -124,12 +121,12 @@ def _checksum(file: Path) -> bytes:
         raise SourceError(f"{file} cannot be read ({error}): repair or replace it") from error
 
 
-def _read_source(source: str | Path) -> Iterator[tuple[Page, str]]:
+def _read_source(source: str | Path, below: Sequence[Path]) -> Iterator[tuple[Page, str]]:
     """The documents of a source, each with the name that may not occur twice, if any."""
     if str(source).startswith(HUB):
         yield from _named((_document(*row) for row in tables.read_hub(str(source))), None)
         return
-    for document_id, path in source_files(Path(source)):
+    for document_id, path in source_files(Path(source), below):
         try:
             yield from _named(_read_file(path, document_id), _counted_from(path, document_id))
         except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
@@ -172,7 +169,7 @@ def _read_block_records(path: Path) -> Iterator[Document]:
         yield _document(f"{path.name}:{number}", "", text)
 
 
-def source_files(path: Path) -> list[tuple[str, Path]]:
+def source_files(path: Path, below: Sequence[Path] = ()) -> list[tuple[str, Path]]:
     """The files at a path that are read, each with its id as a document, in their order.
 
     Raises:
@@ -184,7 +181,7 @@ def source_files(path: Path) -> list[tuple[str, Path]]:
             raise SourceError(
                 f"{path} is of an unknown kind: known are {known}, some also compressed"
             )
-        return [(path.name, path)]
+        return [(_id_below(path.resolve(), below) or path.name, path)]
     if not path.is_dir():
         raise SourceError(f"there is no file or folder {path}: check the path")
     found: list[Path] = []
@@ -195,6 +192,14 @@ def source_files(path: Path) -> list[tuple[str, Path]]:
     if not found:
         raise SourceError(f"{path} holds no documents: known files are {' '.join(KNOWN_SUFFIXES)}")
     return sorted((file.relative_to(path).as_posix(), file) for file in found)
+
+
+def _id_below(path: Path, folders: Sequence[Path]) -> str:
+    """What a file of one of the folders is called there; empty for one from elsewhere."""
+    for folder in (folder.resolve() for folder in folders if folder.is_dir()):
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return ""
 
 
 def _is_passed_by(folder: Path) -> bool:
@@ -208,7 +213,7 @@ def _is_passed_by(folder: Path) -> bool:
 def _suffixes(path: Path) -> tuple[str, str]:
     """The suffix that tells the kind of a file, and that of its compression or nothing."""
     name = path.name.lower()
-    for compression in _COMPRESSIONS:
+    for compression in COMPRESSIONS:
         for suffix in _STREAM_SUFFIXES:
             if name.endswith(suffix + compression):
                 return suffix, compression
@@ -228,7 +233,7 @@ def _read_file(path: Path, document_id: str) -> Iterator[Page]:
     if suffix == ".parquet":
         yield from (_document(*row) for row in tables.read_parquet(path))
         return
-    with _open(path, compression) as stream:
+    with open_compressed(path, compression) as stream:
         if suffix == ".xml":
             yield from wikipedia.read_articles(stream)
         elif suffix == ".jsonl":
@@ -240,17 +245,6 @@ def _read_file(path: Path, document_id: str) -> Iterator[Page]:
             delimiter = "\t" if suffix == ".tsv" else ","
             rows = tables.read_csv(stream, str(path), delimiter=delimiter)
             yield from (_document(*row) for row in rows)
-
-
-def _open(path: Path, compression: str) -> BufferedIOBase:
-    match compression:
-        case ".gz":
-            return gzip.open(path)
-        case ".bz2":
-            return bz2.open(path)
-        case ".zst":
-            return BufferedReader(zstandard.open(path, "rb"))
-    return path.open("rb")
 
 
 def replace_surrogates(text: str) -> str:

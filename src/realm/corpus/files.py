@@ -8,11 +8,14 @@ import re
 from pathlib import Path
 
 from bs4 import BeautifulSoup
-from bs4.dammit import EncodingDetector
+from bs4.dammit import EncodingDetector, UnicodeDammit
 from bs4.element import NavigableString
+from bs4.exceptions import ParserRejectedMarkup
 
 from realm.errors import SourceError
 
+# Browsers take these names for the encoding that has quotation marks where they have nothing.
+_LATIN = {"iso-8859-1", "iso8859-1", "latin-1", "latin1", "us-ascii", "ascii"}
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 _HIDDEN_TAGS = [
     *("head", "iframe", "noscript", "object", "script", "style", "svg", "template", "title"),
@@ -39,12 +42,22 @@ def read_markdown(path: Path) -> tuple[str, str]:
 def read_html(path: Path) -> tuple[str, str]:
     """Title and visible text of a web page, with an empty line between its blocks."""
     content = path.read_bytes()
-    declared = EncodingDetector.find_declared_encoding(content, is_html=True)
-    is_declared = (declared or "utf-8").lower() not in {"utf-8", "utf8"}
-    markup: str | bytes = content if is_declared else _decode(content, path)
-    page = BeautifulSoup(markup or "\n", "html.parser")
+    declared = (EncodingDetector.find_declared_encoding(content, is_html=True) or "utf-8").lower()
+    if declared in {"utf-8", "utf8"}:
+        markup = _decode(content, path)
+    else:
+        encoding = "windows-1252" if declared in _LATIN else declared
+        markup = UnicodeDammit(content, [encoding], is_html=True).unicode_markup or ""
+    page = _parsed(markup or "\n")
     title = " ".join(page.title.get_text().split()) if page.title is not None else ""
     return title or path.stem, _visible_text(page)
+
+
+def _parsed(markup: str) -> BeautifulSoup:
+    try:
+        return BeautifulSoup(markup, "html.parser")
+    except ParserRejectedMarkup:  # `<![` before a word that no declaration begins with
+        return BeautifulSoup(markup.replace("<![", "&lt;!["), "html.parser")
 
 
 def first_heading(text: str) -> str:

@@ -46,7 +46,15 @@ def read_csv(stream: BufferedIOBase, name: str, *, delimiter: str = ",") -> Iter
     reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
     try:
         for value in reader:
-            yield _row(value, f"{name}, line {reader.line_num}")
+            place = f"{name}, line {reader.line_num}"
+            if None in value:
+                raise SourceError(
+                    f"{place}: more cells than in the header: put quotes around a text that holds "
+                    f"{delimiter!r}"
+                )
+            if None in value.values():
+                raise SourceError(f"{place}: fewer cells than in the header: give it all of them")
+            yield _row(value, place)
     except csv.Error as error:
         place = f"{name}, line {reader.line_num + 1}"  # lines that were read without an error
         raise SourceError(f"{place}: not valid CSV ({error}): mend or remove it") from error

@@ -45,7 +45,8 @@ def read_articles(stream: BufferedIOBase) -> Iterator[Article]:
             article = _article(element)
             if article is not None:
                 yield article
-            ancestors[0].clear()  # the tree would grow to the size of the dump
+            if ancestors:
+                ancestors[0].clear()  # the tree would grow to the size of the dump
 
 
 def _article(page: ElementTree.Element) -> Article | None:

@@ -1,5 +1,6 @@
 """Which characters does the reader point at, and which of these spans are one answer?"""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -32,13 +33,30 @@ class PointedSpan(NamedTuple):
     @property
     def splits_word(self) -> bool:
         """Whether it begins or ends inside a word: wordpieces do, answers do not."""
-        text, start, end = self.passage, self.start, self.end
-        begins_inside = start > 0 and text[start - 1 : start + 1].isalnum()
-        return begins_inside or (end < len(text) and text[end - 1 : end + 1].isalnum())
+        return any(
+            0 < place < len(self.passage) and all(map(_is_of_word, self.passage[place - 1 :][:2]))
+            for place in (self.start, self.end)
+        )
 
     def key(self, answers: AnswerRule) -> str:
         """The key of the answer that it is; empty for a span that is none."""
         return "" if answers == "summed" and self.splits_word else answer_key(self.text, answers)
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or _is_mark(character)
+
+
+def _is_mark(character: str) -> bool:
+    """An accent or vowel sign that is a character of its own, behind the letter that it is on."""
+    return unicodedata.category(character).startswith("M")
+
+
+def _with_marks(text: str, end: int) -> int:
+    """Where a span ends that shows its last letter whole; wordpieces know no accents."""
+    while end < len(text) and _is_mark(text[end]):
+        end += 1
+    return end
 
 
 def answer_key(text: str, answers: AnswerRule) -> str:
@@ -59,5 +77,5 @@ def likeliest_spans(
             break
         passage, first, offset = np.unravel_index(place, (len(rows), body, widths))
         text, tokens = read[rows[passage]]
-        start, end = int(tokens[first][0]), int(tokens[first + offset][1])
+        start, end = int(tokens[first][0]), _with_marks(text, int(tokens[first + offset][1]))
         yield PointedSpan(int(passage), rows[passage], text, start, end, probability)

@@ -25,7 +25,7 @@ from realm.serving.threads import in_passing
 QUESTION_LOG = logging.getLogger("realm.serving.questions")
 
 
-class ServiceSettings(Settings):
+class ServiceLimits(Settings):
     """How much the service takes on at once."""
 
     batch_size: int = Field(default=16, ge=1)
@@ -40,18 +40,23 @@ class ServiceSettings(Settings):
     """Largest body of a request with questions."""
     max_document_bytes: int = Field(default=16_000_000, ge=1)
     """Largest body of a request with documents."""
+
+
+class ServiceSettings(ServiceLimits):
+    """The limits, and what options of their own decide."""
+
     can_edit: bool = True
     log_questions: bool = False
 
 
-def service_settings(assignments: Sequence[str]) -> ServiceSettings:
+def service_limits(assignments: Sequence[str]) -> ServiceLimits:
     """The usual limits with some changed (`queue_size=64`).
 
     Raises:
         SettingError: an unknown name or an impossible value.
     """
-    values = override(ServiceSettings().model_dump(), assignments)
-    return read_settings(ServiceSettings, values, origin="--set service")
+    values = override(ServiceLimits().model_dump(), assignments)
+    return read_settings(ServiceLimits, values, origin="--set service")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ The plan of each row's recipe, without the stages that a row before it has made 
 settings.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from realm.experiment import Experiment
 from realm.plan import Stage, make_plan
@@ -44,6 +45,11 @@ class PlannedRow:
     def seconds(self) -> float:
         """Of all of it."""
         return sum(stage.seconds for stage in self.stages)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, with the total."""
+        named = {"name": self.job.row.name, "seed": self.job.seed, "seconds": self.seconds}
+        return {**named, "stages": [asdict(stage) for stage in self.stages]}
 
 
 def plan_rows(
