@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from realm.evaluation.metrics import (
     PairedScores,
+    bounds,
     exact_match,
     f1,
     is_correct,
@@ -83,8 +84,10 @@ def test_real_patterns_compile_without_warnings() -> None:
 def test_bootstrap_estimates_the_difference() -> None:
     interval = paired_bootstrap([1, 1, 0, 1], [0, 1, 0, 0], num_resamples=2000)
     assert interval.estimate == 0.5
-    assert interval.low == 0.0
-    assert interval.high == 1.0
+    # Resampled means lie from 0 to 1; of four questions that is too narrow by this much.
+    stretch = math.sqrt(4 / 3) * 3.182 / 1.96
+    assert interval.low == pytest.approx(0.5 - 0.5 * stretch, abs=1e-3)
+    assert interval.high == pytest.approx(0.5 + 0.5 * stretch, abs=1e-3)
     assert paired_bootstrap([1, 0], [1, 0]) == paired_bootstrap([0, 0], [0, 0])
 
 
@@ -107,6 +110,28 @@ def test_clusters_of_equal_questions_widen_the_interval() -> None:
     assert ratio == pytest.approx(math.sqrt(10), rel=0.15)
     one_by_one = paired_bootstrap(scores, zeros, clusters=[f"{i:03}" for i in range(300)])
     assert one_by_one == apart
+
+
+@pytest.mark.parametrize("num_clusters", [2, 4, 7, 15])
+def test_few_clusters_are_covered_as_often_as_is_said(num_clusters: int) -> None:
+    generator = np.random.default_rng(4)
+    names = [str(i // 20) for i in range(20 * num_clusters)]
+    covered = 0
+    for _ in range(400):
+        own = np.repeat(generator.normal(0, 1, num_clusters), 20)
+        scores = own + generator.normal(0, 1, len(own))
+        interval = paired_bootstrap(
+            scores.tolist(), [0.0] * len(own), clusters=names, num_resamples=500
+        )
+        covered += interval.low <= 0.0 <= interval.high
+    assert covered / 400 == pytest.approx(0.95, abs=0.04)
+
+
+def test_one_cluster_tells_no_interval() -> None:
+    interval = paired_bootstrap([1, 0], [0, 0], clusters=["a", "a"])
+    assert interval.rounded(100) == {"estimate": 50.0, "low": None, "high": None}
+    assert bounds(interval.rounded()) == "unknown: drawn from one article"
+    assert bounds({"low": -0.25, "high": 1.0}) == "-0.2 to +1.0"
 
 
 def test_the_average_gives_every_file_one_weight() -> None:

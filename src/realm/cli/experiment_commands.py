@@ -98,6 +98,7 @@ def _write(opened: "Run", name: str, folds: str) -> tuple[dict[str, Any], Path]:
 
 
 def _show(report: Mapping[str, Any]) -> None:
+    from realm.evaluation.metrics import bounds
     from realm.tables.page import exact_match_cells, paper_cells
 
     names, papers = paper_cells(report)
@@ -112,5 +113,5 @@ def _show(report: Mapping[str, Any]) -> None:
         interval = lead["exact_match"]["average"]
         say(
             f"REALM against {lead['before']}: {interval['estimate']:+.1f} points, 95% interval "
-            f"{interval['low']:+.1f} to {interval['high']:+.1f}"
+            f"{bounds(interval)}"
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from realm.cli.terminal import say, show_table
+from realm.evaluation.metrics import bounds
 
 _SHOWN = ("1", "5", "20", "100", "1000", "5000")
 _SCORES = ("exact match", "F1", "best of 5", "oracle")
@@ -68,8 +69,8 @@ def show_differences(report: Mapping[str, Any]) -> None:
     for facts in report.get("differences", ()):
         say(
             f"recall@{facts['recall_at']}, {facts['after']} against {facts['before']}: "
-            f"{facts['estimate']:+.1f} points, 95% interval {facts['low']:+.1f} to "
-            f"{facts['high']:+.1f} ({facts['num_clusters']:,} articles)"
+            f"{facts['estimate']:+.1f} points, 95% interval {bounds(facts)} "
+            f"({facts['num_clusters']:,} articles)"
         )
 
 

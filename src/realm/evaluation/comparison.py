@@ -5,7 +5,6 @@ the questions name one: questions about one article rise and fall together.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -98,18 +97,18 @@ def _difference(
 ) -> dict[str, Any]:
     depth = min(_COMPARED_AT, *(found[name].shape[1] for name in (after, before)))
     hit, was_hit = (found[name][:, :depth].any(axis=1).astype(float) for name in (after, before))
-    interval = asdict(paired_bootstrap(hit.tolist(), was_hit.tolist(), clusters=clusters))
+    interval = paired_bootstrap(hit.tolist(), was_hit.tolist(), clusters=clusters)
     return {
         "before": before,
         "after": after,
         "recall_at": depth,
-        **{name: round(100 * value, 2) for name, value in interval.items()},
+        **interval.rounded(100),
         "num_clusters": len(set(clusters)),
     }
 
 
 def _title(store: PassageStore, document_id: str) -> str:
     try:
-        return store.document(document_id).title
+        return store.document(document_id).title or document_id
     except SourceError:  # a question about a document that this corpus does not have
         return document_id

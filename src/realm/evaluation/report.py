@@ -14,6 +14,7 @@ from typing import Any
 
 from realm.artifact import MANIFEST, read_manifest, write_atomically
 from realm.evaluation.curves import Curve, Point, draw
+from realm.evaluation.metrics import bounds
 from realm.metric_log import read_metrics
 from realm.stopwatch import total_by_stage
 
@@ -202,7 +203,7 @@ def _difference_table(differences: Sequence[Mapping[str, Any]]) -> str:
         [
             escape(f"{facts['after']} against {facts['before']}"),
             f"{facts['estimate']:+.1f}",
-            f"{facts['low']:+.1f} to {facts['high']:+.1f}",
+            bounds(facts),
             f"{facts['num_clusters']:,}",
         ]
         for facts in differences

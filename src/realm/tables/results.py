@@ -6,9 +6,8 @@ article where questions name one, on scores that are means over seeds.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +16,6 @@ import torch
 
 from realm.evaluation.comparison import article_by_question
 from realm.evaluation.metrics import (
-    Interval,
     PairedScores,
     mean_with_interval,
     paired_bootstrap_of_average,
@@ -218,7 +216,7 @@ class Table:
         groups = {file: [scores] for file, scores in paired.items()}
         groups[AVERAGE] = [paired[file] for file in self._averaged_over]
         return {
-            file: _in_percent(paired_bootstrap_of_average(scores), 100)
+            file: paired_bootstrap_of_average(scores).rounded(100)
             for file, scores in groups.items()
         }
 
@@ -272,11 +270,4 @@ def _metrics(
 
 def _over_seeds(values: Sequence[float | None]) -> dict[str, float | None] | None:
     known = [value for value in values if value is not None]
-    return _in_percent(mean_with_interval(known)) if known else None
-
-
-def _in_percent(interval: Interval, factor: float = 1.0) -> dict[str, float | None]:
-    return {
-        name: round(factor * value, 2) if math.isfinite(value) else None
-        for name, value in asdict(interval).items()
-    }
+    return mean_with_interval(known).rounded() if known else None
