@@ -102,6 +102,17 @@ def test_a_trunk_that_rests_reads_the_corpus_once(experiment: Experiment, tmp_pa
         torch.testing.assert_close(weight, projections[1][key], atol=5e-3, rtol=0)
 
 
+def test_a_stage_leaves_the_next_one_all_threads(experiment: Experiment, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    alone = ["warm_start.embedder.loop.num_threads=1"]
+    try:
+        torch.set_num_threads(3)
+        Run(tmp_path, with_overrides(experiment, alone)).warm_start()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_an_unfinished_training_is_no_model(experiment: Experiment, tmp_path: Path) -> None:
     finished = Run(tmp_path, experiment).warm_start()
     shutil.rmtree(finished)

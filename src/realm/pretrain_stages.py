@@ -79,12 +79,11 @@ class PretrainRun(WarmRun):
             if snapshot.checkpoint == fingerprint:
                 return snapshot
         self.require("passage embedder")
-        model = self._at_work(load_model(checkpoint))
         vectors = self.trunk_vectors()
         with self._stage(f"index-{name}", "passages embedded", len(store)) as advance:
             return write_snapshot(
-                path, model, store, checkpoint=fingerprint, vectors=vectors,
-                index=self.experiment.index,
+                path, self._at_work(load_model(checkpoint)), store,
+                checkpoint=fingerprint, vectors=vectors, index=self.experiment.index,
                 step=int(read_manifest(checkpoint).settings["step"]),
                 on_progress=lambda done: advance(done, ""),
             )  # fmt: skip

@@ -11,6 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
+import torch
+
+from realm import machine
 from realm.artifact import fingerprint_of, is_finished, read_manifest, write_atomically
 from realm.config import read_settings
 from realm.corpus.store import PassageStore
@@ -222,5 +225,8 @@ class RunFolder:
 
     @contextmanager
     def _stage(self, name: str, title: str, total: int | None) -> Iterator[Advance]:
-        with measured(self.path / "stages.jsonl", name), self.progress(title, total) as advance:
+        # What a stage computes with is its own: the next one begins with all threads.
+        threads = machine.using_threads(torch.get_num_threads())
+        log = measured(self.path / "stages.jsonl", name)
+        with threads, log, self.progress(title, total) as advance:
             yield advance

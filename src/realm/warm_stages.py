@@ -20,7 +20,7 @@ from realm.data_stages import DataRun
 from realm.errors import ArtifactError
 from realm.experiment import BEST_FINETUNED_BY
 from realm.index.encode import pool_rows, sample_rows
-from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
+from realm.index.trunk_vectors import TrunkVectors, names_of, write_trunk_vectors
 from realm.models.checkpoint import (
     Model,
     check_tokenizer,
@@ -210,11 +210,12 @@ class WarmRun(DataRun):
         first = self.path / "start" / "checkpoint"
         # The start takes its projection from them where it is not there yet.
         as_it_came = load_model(first) if self._is_made(first, store) else self._untrained()
-        model = self._at_work(as_it_came)
+        names = names_of(as_it_came.embedder.passage_tower.trunk)
         with self._stage("trunk-vectors", "passages embedded", len(store)) as advance:
             return write_trunk_vectors(
-                path, model, store, on_progress=lambda done: advance(done, "")
-            )
+                path, self._at_work(as_it_came), store,
+                names=names, on_progress=lambda done: advance(done, ""),
+            )  # fmt: skip
 
     # -- plumbing -------------------------------------------------------------------------
 

@@ -80,6 +80,12 @@ def test_hidden_rows_are_never_found() -> None:
     assert np.isin(hidden, index.search(queries, 3).rows.numpy()).all()
 
 
+def test_where_all_rows_are_hidden_nothing_is_found(vectors: torch.Tensor) -> None:
+    index = ApproximateIndex(vectors.half()).without(np.arange(len(vectors)))
+    found = index.search(vectors[:2], 5)
+    assert found.rows.shape == found.scores.shape == (2, 0)
+
+
 def test_cells_come_back_as_they_were_found(vectors: torch.Tensor, tmp_path: Path) -> None:
     cells = find_cells(vectors.half())
     cells.save(tmp_path / "cells")

@@ -1,5 +1,6 @@
 """A snapshot says of every passage what the trainer would say."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from realm.index.approximate import ApproximateIndex, Cells
 from realm.index.encode import embed_corpus, embed_null_passage, pack_passage
 from realm.index.exact import ExactIndex
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
-from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
+from realm.index.trunk_vectors import TrunkVectors, names_of, write_trunk_vectors
 from realm.models.checkpoint import Model
 from realm.models.embedder import embed
 
@@ -123,6 +124,17 @@ def test_trunk_vectors_of_a_trunk_that_moved_are_not_used(
     small_model.to(torch.device("cpu"), torch.bfloat16)
     assert vectors.fit(small_model), "the same weights in another precision"
     small_model.to(torch.device("cpu"), torch.float32)
+    with torch.no_grad():  # single precision has digits that the cast above took away
+        for parameter in small_model.embedder.passage_tower.trunk.parameters():
+            parameter.add_(1e-4 * torch.randn_like(parameter))
+    trunk = small_model.embedder.passage_tower.trunk
+    names = names_of(trunk)
+    for precision in (torch.float32, torch.bfloat16, torch.float16):
+        cast = copy.deepcopy(small_model).to(torch.device("cpu"), precision)
+        folder = tmp_path / str(precision)
+        kept = write_trunk_vectors(folder, cast, small_store, names=names)
+        assert kept.fit(small_model), precision
+        assert kept.fit(cast), precision
     with torch.no_grad():
         for parameter in small_model.embedder.passage_tower.trunk.parameters():
             parameter.mul_(1.1)

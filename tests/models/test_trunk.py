@@ -11,6 +11,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel
 
 from realm.errors import ResourceError, SettingError
 from realm.examples.packing import PackingSettings
@@ -18,7 +19,7 @@ from realm.models import trunk
 from realm.models.checkpoint import Model, load_model, new_model, save_checkpoint
 from realm.models.embedder import EmbedderSettings, evaluating
 from realm.models.reader import ReaderSettings, masked_log_probs, read
-from realm.models.trunk import DEFAULT_TRUNK, load_trunk, locate_trunk, set_dropout
+from realm.models.trunk import DEFAULT_TRUNK, load_trunk, locate_trunk, max_positions, set_dropout
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -196,6 +197,35 @@ def test_half_a_masked_head_is_left_out(folder: Path) -> None:
     rename(folder, {"cls.predictions.transform.dense": "cls.other"})
     head = build(folder).reader.masked_head
     assert torch.equal(head.bias, torch.zeros_like(head.bias))
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "modernbert", "mpnet"])
+def test_dropout_is_as_set_in_trunks_of_other_kinds(kind: str, tmp_path: Path) -> None:
+    sizes = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "pad_token_id": 1}
+    sizes |= {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 16}
+    config = AutoConfig.for_model(kind, **sizes)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    for rate in (0.0, 0.3):
+        made = load_trunk(tmp_path, dropout=rate)
+        rates = {m.p for m in made.modules() if isinstance(m, torch.nn.Dropout)}
+        assert rates == {rate}
+
+
+@pytest.mark.parametrize(("kind", "most"), [("bert", 20), ("roberta", 18), ("mpnet", 18)])
+def test_places_that_begin_behind_that_of_padding_are_not_for_wordpieces(
+    kind: str, most: int, tmp_path: Path
+) -> None:
+    config = AutoConfig.for_model(
+        kind, vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=20, pad_token_id=1,
+    )  # fmt: skip
+    made = AutoModel.from_config(config)
+    made.save_pretrained(tmp_path)
+    assert max_positions(tmp_path) == most
+    made(input_ids=torch.full((1, most), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        made(input_ids=torch.full((1, most + 1), 5))
 
 
 def test_dropout_can_be_changed_and_rests_outside_training(trunk_folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from realm.corpus.build import build_corpus
 from realm.corpus.passages import CorpusSettings
 from realm.corpus.store import PassageStore
+from realm.errors import SourceError
 from realm.examples.held_out import split_rows
 from realm.examples.masked_query import MaskedQuery, mask_query, stack_targets
 from realm.examples.masking import Masking, SalientSpanMasker
@@ -26,7 +28,12 @@ from realm.models.embedder import embed
 from realm.models.marginal import marginal_log_likelihood, mean_over_targets, span_log_probs
 from realm.models.reader import masked_log_probs, read
 from realm.pretraining import objective as objective_module
-from realm.pretraining.objective import RealmObjective, RealmSettings, embed_masked
+from realm.pretraining.objective import (
+    RealmObjective,
+    RealmSettings,
+    embed_masked,
+    scores_that_count,
+)
 from realm.retrieval.candidates import NULL_ROW
 from realm.spans.annotate import SpanStore, annotate
 from small_world import ARTICLES
@@ -92,6 +99,37 @@ def test_null_first_then_others_than_the_own_passage(make: Make, small_store: Pa
     for row, candidates in zip(rows_of(objective, 0), objective.rows.tolist(), strict=True):
         assert row not in candidates
         assert len(set(candidates)) == 4
+
+
+def test_a_null_passage_that_fills_up_does_not_count_twice(make: Make) -> None:
+    few = make(num_candidates=4)
+    assert isinstance(few.index, ExactIndex)
+    few.index = ExactIndex(few.index.embeddings[:2])  # two passages, often the own one among them
+    _, scalars = few.loss(0)
+    is_null = few.rows == NULL_ROW
+    assert is_null[:, 1:].any()
+    for scores, null in zip(few.scores.detach(), is_null, strict=True):
+        assert torch.isfinite(scores[0])
+        assert torch.isinf(scores[1:][null[1:]]).all()
+    beliefs = few.scores.detach().softmax(dim=-1)
+    assert scalars["null_probability"] == pytest.approx(float(beliefs[:, 0].mean()))
+    # Nothing but the null passage: it has all the belief, not a fourth of it.
+    only = torch.full((1, 4), NULL_ROW)
+    for counts in (True, False):
+        alone = scores_that_count(torch.zeros(1, 4), only, null_passage=counts)
+        assert alone.softmax(dim=-1).tolist() == [[1.0, 0.0, 0.0, 0.0]]
+
+
+def test_a_corpus_with_nothing_to_hide_is_refused(
+    small_model: Model, small_store: PassageStore, small_spans: SpanStore
+) -> None:
+    class OnePassage(SalientSpanMasker):
+        def rows(self) -> np.ndarray:
+            return super().rows()[:1]
+
+    masker = OnePassage(small_store, small_spans)
+    with pytest.raises(SourceError, match=r"1 passages have something to hide by"):
+        RealmObjective(small_model, small_store, masker, RealmSettings(), seed=0)
 
 
 def rows_of(objective: RealmObjective, step: int) -> list[int]:
@@ -380,7 +418,7 @@ def test_null_candidates_have_no_utility(make: Make) -> None:
     assert (objective.rows == NULL_ROW).all()
     for name in ("retrieval_utility", "max_utility", "top_utility", "mean_utility"):
         assert scalars[name] == pytest.approx(0.0, abs=1e-5)
-    assert scalars["null_probability"] == pytest.approx(0.25, abs=1e-5)
+    assert scalars["null_probability"] == pytest.approx(1.0, abs=1e-5)
 
 
 def test_the_null_passage_alone_is_no_retrieval(make: Make, small_model: Model) -> None:
@@ -457,8 +495,10 @@ def test_kept_vectors_stand_for_a_trunk_at_rest(
         assert projection.weight.grad is not None
         found.append((objective.scores.detach(), projection.weight.grad))
         projection.weight.grad = None
-    for whole, quick in zip(*found, strict=True):
-        most = 2e-3 * float(whole.abs().max())  # they are kept in half precision
+    # They are kept in half precision, and the gradient is one of differences between passages, which
+    # an untrained trunk hardly tells apart.
+    for whole, quick, share in zip(*found, (2e-3, 5e-2), strict=True):
+        most = share * float(whole.abs().max())
         torch.testing.assert_close(quick, whole, atol=most, rtol=0)
     # Three queries and the null passage.
     assert num_run(small_model, lambda: objective.loss(0)) == 4

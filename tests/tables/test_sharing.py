@@ -181,6 +181,25 @@ def test_a_linking_that_was_stopped_is_done_again(
     assert sorted(path.name for path in second.path.iterdir()) == ["corpus"]
 
 
+def test_what_goes_while_it_is_linked_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row that lends a training may be at its end, and drop what it needs no more."""
+    first, second = begin(tmp_path / "a"), begin(tmp_path / "b")
+    train(first, "warm-start/embedder", EMBEDDER_STEPS - 50, "warm_start.embedder")
+    train(first, "warm-start/embedder", EMBEDDER_STEPS, "warm_start.embedder")
+    older = checkpoint_path(first.path / "warm-start/embedder", EMBEDDER_STEPS - 50)
+    link = sharing._link_file
+
+    def pruned_meanwhile(source: str, target: str) -> None:
+        shutil.rmtree(older, ignore_errors=True)
+        link(source, target)
+
+    monkeypatch.setattr(sharing, "_link_file", pruned_meanwhile)
+    assert set(take_over(second, [first])) == {"warm-start/embedder"}
+    assert not checkpoint_path(second.path / "warm-start/embedder", EMBEDDER_STEPS - 50).exists()
+
+
 def test_a_file_system_without_links_gets_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

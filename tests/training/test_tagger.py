@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from realm.artifact import read_manifest, verify
 from realm.errors import ArtifactError
+from realm.models.trunk import load_trunk
 from realm.spans.conll import TaggedFile, TaggedSentence
 from realm.spans.entities import Span
 from realm.spans.model_tagger import ModelTagger
@@ -193,6 +195,14 @@ def test_a_stopped_training_goes_on_where_it_was(
     assert not target.exists()
     with pytest.raises(ArtifactError, match="other settings or other files"):
         train_tagger(target, [PLACES, PEOPLE], trunk_folder, settings)
+    other = tmp_path / "elsewhere" / trunk_folder.name  # a trunk of the same name
+    shutil.copytree(trunk_folder, other)
+    torch.manual_seed(9)
+    load_trunk(other, dropout=0.0).save_pretrained(other)  # type: ignore[operator]
+    with pytest.raises(ArtifactError, match="other settings or other files"):
+        train_tagger(target, [PLACES], other, settings)
+    kept = read_manifest(tmp_path / "stopped.unfinished").settings["compute"]
+    assert set(kept) == {"precision", "attention"}
     go_on = partial(stopped_after, last=0)
     train_tagger(target, [PLACES], trunk_folder, settings, go_on)
     assert steps == [1, 2, 3, 3, 4, 5, 6]  # of the third nothing was saved

@@ -5,7 +5,7 @@ was made with, or a training has begun with, cannot be changed afterwards, so th
 with half of a change and one that is refused leaves none behind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,18 +72,8 @@ JsonFileOption = Annotated[
 ]
 
 DEFAULT_SEEDS = 3  # of the rows of a table that are trained more than once
-# What finished artifacts were made with; trainings name their own (`tables.sharing`).
-_MADE_WITH = (
-    ("corpus", ("sources", "corpus")),
-    ("queries/corpus", ("pretrain_sources",)),
-    ("spans", ("spans",)),
-    ("lexical", ("lexical",)),
-    ("queries/spans", ("spans",)),
-    ("index", ("selection",)),
-    ("trunk/model", ("trunk",)),
-    ("start/checkpoint", ("embedder", "reader", "packing")),
-)
-_MADE_WITHOUT = {"corpus.num_workers", "selection.finetune"}
+# Settings of an artifact that say how quick it is made.
+_MADE_WITHOUT = {"corpus.num_workers"}
 _DEFAULT_RECIPE = "laptop"  # for documents of one's own, on two cores
 _MOST_NAMED = 3  # differing settings that an error lists
 
@@ -229,22 +219,20 @@ def _refuse_other_recipe(
 
 
 def _refuse_late_changes(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
-    from realm.config import differing
+    """Compare what each finished artifact was made with."""
+    from realm.tables.sharing import PARTS
 
-    for artifact, sections in _MADE_WITH:
-        keep = set(sections)
-        names = differing(saved.model_dump(include=keep), wanted.model_dump(include=keep))
-        names = [name for name in names if name not in _MADE_WITHOUT]
-        if names and is_finished(path / artifact):
+    for part in PARTS:
+        names = _differing(saved, wanted, part.settings)
+        if names and not part.trained_with and is_finished(path / part.path):
             raise SettingError(
-                f"{path / artifact} is finished and was made with other settings "
+                f"{path / part.path} is finished and was made with other settings "
                 f"({names[0]}): take a new --run"
             )
 
 
 def _refuse_to_train_otherwise(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
     """Compare what each training has begun with; a model that was taken was trained elsewhere."""
-    from realm.config import differing, plain_value_of
     from realm.run_folder import TAKEN_FROM, RunFolder
     from realm.tables.sharing import PARTS
     from realm.training.state import latest_checkpoint
@@ -257,10 +245,7 @@ def _refuse_to_train_otherwise(path: Path, saved: "Experiment", wanted: "Experim
         if not inputs or TAKEN_FROM in inputs:
             continue
         groups = {*part.settings, *part.trained_with} - {"train_questions"}
-        before, after = (
-            {name: plain_value_of(e, name) for name in groups} for e in (saved, wanted)
-        )
-        names = differing(before, after)
+        names = _differing(saved, wanted, groups)
         if questions and inputs.get("questions", questions) != questions:
             names.append("train_questions")
         if names:
@@ -268,3 +253,14 @@ def _refuse_to_train_otherwise(path: Path, saved: "Experiment", wanted: "Experim
                 f"{path / part.path} was trained with other settings ({names[0]}): take a new "
                 "--run, or delete that folder to train it again"
             )
+
+
+def _differing(saved: "Experiment", wanted: "Experiment", groups: Iterable[str]) -> list[str]:
+    """The settings of these groups that differ."""
+    from realm.config import differing, plain_value_of
+
+    before, after = (
+        {name: plain_value_of(experiment, name) for name in groups}
+        for experiment in (saved, wanted)
+    )
+    return [name for name in differing(before, after) if name not in _MADE_WITHOUT]

@@ -31,7 +31,7 @@ from realm.pretraining.objective import (
     embed_masked,
     read_rows,
     score_rows,
-    without_null,
+    scores_that_count,
 )
 from realm.retrieval.candidates import NULL_ROW, choose_candidates
 
@@ -143,7 +143,7 @@ class MaskFiller:
             found = self.index.search(vectors.cpu(), num_passages).rows
         rows = choose_candidates(found, [None], self.store.content_hashes(), num_passages + 1)
         scores = score_rows(self.model, self.store, vectors, rows, settings.token_budget).cpu()
-        return scores if settings.null_passage else without_null(scores, rows), rows
+        return scores_that_count(scores, rows, null_passage=settings.null_passage), rows
 
     def _read(
         self, query: MaskedQuery, rows: Int[Tensor, "1 candidates"]

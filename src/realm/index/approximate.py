@@ -79,6 +79,9 @@ class ApproximateIndex:
 
     def search(self, queries: Float[Tensor, "queries dim"], k: int) -> Found:
         """The `k` best rows that were found; a missing one has row -1 and score -inf."""
+        if not min(k, len(self)):
+            nothing = torch.empty(len(queries), 0)
+            return Found(nothing, nothing.long())
         vectors = np.ascontiguousarray(queries.detach().float().cpu().numpy())
         faiss = _faiss()
         parameters = faiss.SearchParametersIVF(

@@ -6,7 +6,7 @@ weights that made it, so that it is never used for a trunk that has moved.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +23,16 @@ from realm.models.checkpoint import Model
 
 KIND = "trunk-vectors"
 _ROWS = "vectors.npy"
+_NAMES = ("trunk", "trunk in half precision")
 
 
 @dataclass(frozen=True)
 class TrunkVectors:
-    """One vector a passage, memory-mapped, and the fingerprint of the trunk that made them."""
+    """One vector a passage, memory-mapped, and the names of the trunk that made them."""
 
     path: Path
     vectors: Float[Tensor, "passages hidden"]
-    trunk: str
+    trunks: frozenset[str]
 
     @classmethod
     def open(cls, path: Path, store: PassageStore) -> "TrunkVectors":
@@ -40,11 +41,12 @@ class TrunkVectors:
         if manifest.inputs["corpus"] != store.fingerprint:
             raise ArtifactError(f"{path} was made from another corpus: delete it")
         rows = torch.from_numpy(np.load(path / _ROWS, mmap_mode="c"))
-        return cls(path, rows, manifest.inputs["trunk"])
+        names = (manifest.inputs.get(name) for name in _NAMES)
+        return cls(path, rows, frozenset(name for name in names if name))
 
     def fit(self, model: Model) -> bool:
         """Whether the model's passage side still has the trunk that made these vectors."""
-        return trunk_fingerprint(model.embedder.passage_tower.trunk) == self.trunk
+        return _fingerprint(model.embedder.passage_tower.trunk) in self.trunks
 
 
 def write_trunk_vectors(
@@ -52,11 +54,15 @@ def write_trunk_vectors(
     model: Model,
     store: PassageStore,
     *,
+    names: Mapping[str, str] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> TrunkVectors:
-    """Run the trunk over the corpus once; `on_progress` gets passages done."""
-    trunk = trunk_fingerprint(model.embedder.passage_tower.trunk)
-    inputs = {"corpus": store.fingerprint, "trunk": trunk}
+    """Run the trunk over the corpus once; `on_progress` gets passages done.
+
+    `names` are those that `names_of` gave the trunk before it was cast to compute, if it was.
+    """
+    names = names or names_of(model.embedder.passage_tower.trunk)
+    inputs = {"corpus": store.fingerprint, **names}
     with create_artifact(path, KIND, settings={}, inputs=inputs) as staging:
         blocks = pool_corpus(model, store)
         write_rows(staging.path / _ROWS, blocks, len(store), on_progress=on_progress)
@@ -64,12 +70,18 @@ def write_trunk_vectors(
     return TrunkVectors.open(path, store)
 
 
-def trunk_fingerprint(trunk: nn.Module) -> str:
-    """A name for a trunk's weights, the same in every precision that it is cast to from fp32."""
+def names_of(trunk: nn.Module) -> dict[str, str]:
+    """Names for a trunk's weights in single precision, by which it is known in others as well.
+
+    One for itself and bfloat16; rounded by way of half precision, some weights are others.
+    """
+    return dict(zip(_NAMES, (_fingerprint(trunk), _fingerprint(trunk, torch.float16)), strict=True))
+
+
+def _fingerprint(trunk: nn.Module, by_way_of: torch.dtype | None = None) -> str:
     digest = hashlib.sha256()
     for name, weight in sorted(trunk.state_dict().items()):
+        rounded = weight.detach().to(by_way_of or weight.dtype).to(torch.bfloat16)
         digest.update(name.encode())
-        digest.update(
-            weight.detach().to(torch.bfloat16).contiguous().cpu().view(torch.int16).numpy()
-        )
+        digest.update(rounded.contiguous().cpu().view(torch.int16).numpy())
     return digest.hexdigest()[:16]

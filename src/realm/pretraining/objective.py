@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from realm.corpus.store import PassageStore
+from realm.errors import SourceError
 from realm.examples.held_out import split_rows
 from realm.examples.masked_query import MaskedQuery, Targets, stack_targets
 from realm.examples.masking import Masker
@@ -87,6 +88,12 @@ class RealmObjective:
         self.skipped[NO_OTHER_PASSAGE] = 0
         self._seed, self._group = seed, join_group()
         train, held_out = split_rows(masker.rows(), source)
+        if not len(train):
+            raise SourceError(
+                f"{len(masker.rows()):,} passages have something to hide by "
+                f"pretrain.objective.masking={settings.masking}, and one is held out: give more "
+                "documents, or hide something else (random_span)"
+            )
         self._rows, self.held_out = train, held_out
         model.embedder.train_only(settings.embedder_trains)
         self.index: Index | None = None
@@ -157,7 +164,7 @@ class RealmObjective:
         scores = score_rows(
             self.model, self._store, vectors, rows, settings.token_budget, self._kept
         )
-        return scores if settings.null_passage else without_null(scores, rows), rows
+        return scores_that_count(scores, rows, null_passage=settings.null_passage), rows
 
     def _read(
         self,
@@ -229,12 +236,20 @@ def read_rows(
     )  # fmt: skip
 
 
-def without_null(
-    scores: Float[Tensor, "batch candidates"], rows: Int[Tensor, "batch candidates"]
+def scores_that_count(
+    scores: Float[Tensor, "batch candidates"],
+    rows: Int[Tensor, "batch candidates"],
+    *,
+    null_passage: bool,
 ) -> Float[Tensor, "batch candidates"]:
-    """Take the null passage out of the sum; it stays where a query has nothing else."""
-    is_null = (rows == NULL_ROW).to(scores.device)
-    return scores.masked_fill(is_null & ~is_null.all(dim=1, keepdim=True), -torch.inf)
+    """Leave one null passage, the first candidate, in the sum, however many fill up the end.
+
+    Without `null_passage` it stays only where a query has nothing else.
+    """
+    is_out = rows == NULL_ROW
+    is_alone = is_out.all(dim=1)
+    is_out[:, 0] = ~is_alone & (not null_passage)
+    return scores.masked_fill(is_out.to(scores.device), -torch.inf)
 
 
 def _scalars(

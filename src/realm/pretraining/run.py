@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from realm import machine
 from realm.artifact import read_manifest
 from realm.config import Settings
 from realm.corpus.store import PassageStore
@@ -123,8 +122,7 @@ class Pretraining:
         training.group.wait()
         is_apart = refresh.mode == "process" and is_first
         beside = refresh_process(self._task()) if is_apart else nullcontext()
-        # The next stage has all threads again.
-        with machine.using_threads(torch.get_num_threads()), beside as live.process:
+        with beside as live.process:
             counts = partial(_skipped, objective)
             return training.run(Hooks(before_step, measure, counts, after_save, on_progress))
 

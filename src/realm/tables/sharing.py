@@ -169,7 +169,14 @@ def _link(source: Path, target: Path) -> None:
     staging = target.with_name(f".{target.name}.linking")
     shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed
     hidden = shutil.ignore_patterns(".*")
-    shutil.copytree(source, staging, copy_function=_link_file, ignore=hidden)
+    for is_last in (False, False, True):
+        try:
+            shutil.copytree(source, staging, copy_function=_link_file, ignore=hidden)
+            break
+        except (shutil.Error, FileNotFoundError):  # a row at its end drops what it needs no more
+            if is_last:
+                raise
+            shutil.rmtree(staging, ignore_errors=True)
     staging.rename(target)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from realm.artifact import create_artifact, fingerprint_of
 from realm.config import Settings
+from realm.index.trunk_vectors import names_of
 from realm.kernels import use_attention, use_quick_dropout
 from realm.machine import default_device
 from realm.models.precision import ComputeSettings, choose_compute, shape_of
@@ -110,11 +111,13 @@ def train_tagger(
         lessons.insert(0, _Lesson(find([articles]), 1, settings.seed, is_averaged=False))
     torch.manual_seed(settings.seed)
     model = _new_model(trunk, tags, settings.dropout)
-    optimizer = _start(model, settings)
     inputs = {"trunk": trunk.name, "data": ", ".join(file.name for file in everything)}
-    unfinished = Unfinished(
-        path, settings.model_dump(), {**inputs, "sentences": _fingerprint(everything)}
-    )
+    learned_from = {
+        "weights": names_of(model.base_model)["trunk"],
+        "sentences": _fingerprint(everything),
+    }
+    unfinished = Unfinished(path, settings.model_dump(), {**inputs, **learned_from})
+    optimizer = _start(model, settings, unfinished.compute)
     num_steps = sum(lesson.num_steps(settings.batch_size) for lesson in lessons)
     with progress("tagger steps", num_steps) as advance:
         average = _learn(model, optimizer, lessons, settings, unfinished, advance)
@@ -185,11 +188,13 @@ def _new_model(trunk: Path, tags: Sequence[str], dropout: float) -> Any:
     return model
 
 
-def _start(model: nn.Module, settings: TaggerSettings) -> Optimizer:
-    """Take the masters, then let the model compute in what is quickest here."""
+def _start(model: nn.Module, settings: TaggerSettings, compute: dict[str, str]) -> Optimizer:
+    """Take the masters, then let the model compute as is said, or in what is quickest here."""
     model.to(default_device(), torch.float32)
     optimizer = Optimizer(model, OptimSettings(learning_rate=settings.learning_rate))
-    chosen = choose_compute(ComputeSettings(), shape_of(model), "training", _SENTENCE_TOKENS)
+    wanted = ComputeSettings.model_validate(compute)
+    chosen = choose_compute(wanted, shape_of(model), "training", _SENTENCE_TOKENS)
+    compute.update(precision=chosen.precision, attention=chosen.attention)
     use_attention(model, chosen.attention)
     use_quick_dropout(model)
     model.to(chosen.dtype).train()

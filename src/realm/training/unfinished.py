@@ -13,6 +13,7 @@ from realm.training.average import WeightAverage
 from realm.training.optim import Optimizer
 
 _UNFINISHED = "unfinished tagger"
+_COMPUTE = "compute"
 
 
 class Unfinished:
@@ -22,6 +23,10 @@ class Unfinished:
         """`path` is what will be written, by these settings from these inputs."""
         self._path = path.with_name(f"{path.name}.unfinished")
         self._settings, self._inputs = settings, inputs
+        self.compute: dict[str, str] = {}
+        """Precision and kernel; those of a training that was stopped, which goes on with them."""
+        if is_finished(self._path):
+            self.compute = open_artifact(self._path, _UNFINISHED).settings.get(_COMPUTE, {})
 
     def restore(self, optimizer: Optimizer, average: WeightAverage) -> int:
         """Take back what was learned; return the number of steps that are done.
@@ -32,7 +37,8 @@ class Unfinished:
         if not is_finished(self._path):
             return 0
         manifest = open_artifact(self._path, _UNFINISHED)
-        if (manifest.settings, manifest.inputs) != (self._settings, self._inputs):
+        settings = {name: v for name, v in manifest.settings.items() if name != _COMPUTE}
+        if (settings, manifest.inputs) != (self._settings, self._inputs):
             raise ArtifactError(
                 f"{self._path} is of a training with other settings or other files: delete it, or "
                 "name another --out"
@@ -45,8 +51,9 @@ class Unfinished:
 
     def save(self, num_steps: int, optimizer: Optimizer, average: WeightAverage) -> None:
         """Keep what was learned in so many steps, in place of what was kept before."""
+        settings = {**self._settings, _COMPUTE: self.compute}
         with create_artifact(
-            self._path, _UNFINISHED, settings=self._settings, inputs=self._inputs
+            self._path, _UNFINISHED, settings=settings, inputs=self._inputs
         ) as staging:
             staging.counts.update(num_steps=num_steps, num_trainings=average.count)
             save_file(optimizer.masters, staging.path / "weights.safetensors")
