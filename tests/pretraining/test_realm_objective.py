@@ -495,8 +495,8 @@ def test_kept_vectors_stand_for_a_trunk_at_rest(
         assert projection.weight.grad is not None
         found.append((objective.scores.detach(), projection.weight.grad))
         projection.weight.grad = None
-    # They are kept in half precision, and the gradient is one of differences between passages, which
-    # an untrained trunk hardly tells apart.
+    # They are kept in half precision, and the gradient is one of differences between passages,
+    # which an untrained trunk hardly tells apart.
     for whole, quick, share in zip(*found, (2e-3, 5e-2), strict=True):
         most = share * float(whole.abs().max())
         torch.testing.assert_close(quick, whole, atol=most, rtol=0)

@@ -68,7 +68,10 @@ def rank_in_batches(ranker: Ranker, questions: Sequence[Question], k: int) -> np
 def gold_share(
     questions: Sequence[Question], rows: np.ndarray, store: PassageStore, *, k: int = 5
 ) -> float | None:
-    """Share of the first k passages, in percent, that come from a named gold document."""
+    """Share of the first k passages, in percent, that come from the gold document of any question.
+
+    Of any: it says whether a ranking prefers the articles that questions are asked about.
+    """
     named = [number for number, question in enumerate(questions) if question.documents]
     if not named:
         return None

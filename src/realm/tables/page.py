@@ -99,7 +99,7 @@ def _retrieval(report: Report, file: str) -> str:
     ]
     title = (
         f"Retrieval on {file}, {facts['num_questions']:,} questions: an answer among the first "
-        "five passages, and the share of these that come from a gold document, in percent"
+        "five passages, and the share of these from the gold document of any question, in percent"
     )
     return table(title, ("", *(head for _, head in _RETRIEVAL)), rows)
 
