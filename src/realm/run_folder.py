@@ -186,6 +186,11 @@ class RunFolder:
         """What the questions say, wherever their files lie."""
         return fingerprint_of([asdict(question) for question in self.train_questions()])
 
+    def fingerprint_of_development(self) -> str:
+        """What chooses among fine-tuned checkpoints: questions, and how they are answered."""
+        asked = [asdict(question) for question in self.development_questions()]
+        return fingerprint_of([asked, self.experiment.retrieval.model_dump(mode="json")])
+
     def development_questions(self) -> list[Question]:
         """The questions of the first development file, by which a fine-tuning is selected."""
         files = self.experiment.dev_questions

@@ -8,10 +8,9 @@ time and the peak memory of each stage are kept beside the results.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from realm.artifact import fingerprint_of, is_finished
+from realm.artifact import is_finished
 from realm.errors import ArtifactError, SettingError
 from realm.evaluation.open_qa import exact_match_of_sample
 from realm.examples.question import Question
@@ -66,10 +65,7 @@ class Run(PretrainRun):
         if not self.experiment.retrieval.embedder:
             inputs["ranked_by"] = self.lexical().manifest.fingerprint
         if settings.num_development_questions:
-            chosen_by = [asdict(q) for q in self.development_questions()]
-            inputs["development"] = fingerprint_of(
-                [chosen_by, self.experiment.retrieval.model_dump(mode="json")]
-            )
+            inputs["development"] = self.fingerprint_of_development()
         measure = self._measure_development(snapshot)
         self._train("finetune", folder, objective, settings.loop, inputs, measure)
         return self.checkpoint("finetune")

@@ -2,8 +2,8 @@
 
     trunk/  start/  warm-start/
 
-Each half is warmed by itself, so that runs which differ in one share the other. A result is
-opened if it is there and made otherwise, and trainings that were stopped go on.
+The reader is warmed apart from the embedder, so that runs with other embedders share it. A result
+is opened if it is there and made otherwise, and trainings that were stopped go on.
 """
 
 import copy
@@ -262,8 +262,9 @@ class WarmRun(DataRun):
             return None
         if read_manifest(path).inputs != inputs:
             raise ArtifactError(
-                f"{folder} was trained with other settings or from another corpus than the run "
-                "has now: take a new --run, or delete that folder to train it again"
+                f"{folder} was trained with other settings, from another corpus or by an earlier "
+                "version than the run has now: take a new --run, or delete that folder to train it "
+                "again"
             )
         return path
 

@@ -8,7 +8,6 @@ import pytest
 from command_line import error_of, realm
 
 from realm.cli.options import open_run
-from realm.corpus.documents import read_documents
 from realm.models.checkpoint import copy_checkpoint
 from realm.run_folder import TAKEN_FROM
 from realm.training.state import checkpoint_path
@@ -70,9 +69,7 @@ def test_a_document_comes_changes_and_goes(run: Path, tmp_path: Path) -> None:
     assert realm("info", "--run", run, "--verify").exit_code == 0
 
 
-def test_what_changed_in_a_folder_is_taken_in(
-    run: Path, tmp_path: Path, corpus_source: Path
-) -> None:
+def test_what_changed_in_a_folder_is_taken_in(run: Path, tmp_path: Path) -> None:
     """Files without text and files that are as they were hold nothing up, and make nothing new."""
     notes = tmp_path / "notes"
     (notes / "sub").mkdir(parents=True)
@@ -95,16 +92,14 @@ def test_what_changed_in_a_folder_is_taken_in(
     assert added == ["replaced: 1 documents, 1 passages"]
     assert "there already: 1 documents" in said
     assert add(notes)[0] == []
-    # Of the folder that the run was made from, a file alone has the same id.
-    documents = (corpus_source if corpus_source.is_dir() else corpus_source.parent) / "later"
-    documents.mkdir()
-    try:
-        (documents / "c.txt").write_text("A later quagga.", encoding="utf-8")
-        found = list(read_documents([documents / "c.txt"], below=[documents.parent]))
-        assert [document.document_id for document in found] == ["later/c.txt"]
-        assert [d.document_id for d in read_documents([documents / "c.txt"])] == ["c.txt"]
-    finally:
-        shutil.rmtree(documents)
+    # From a folder that the run was made from, what lies in it has the same id named alone.
+    recipe = json.loads((copied / "recipe.json").read_text(encoding="utf-8"))
+    recipe["sources"].append(str(notes))
+    (copied / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+    for source in (notes / "sub", notes / "sub" / "b.txt"):
+        words = f"The quagga of {source.name} is grey."
+        (notes / "sub" / "b.txt").write_text(words, encoding="utf-8")
+        assert add(source)[0] == ["replaced: 1 documents, 1 passages"]
 
 
 def test_bytes_that_are_no_text_ask_and_remove_nothing(run: Path) -> None:

@@ -109,6 +109,13 @@ def test_what_a_refused_command_wanted_is_not_kept(
     missing = error_of(realm("finetune", tmp_path / "missing.jsonl", "--run", run))
     assert "missing.jsonl" in missing
     assert (run / "recipe.json").read_bytes() == recipe
+    # What an earlier command left behind can be set right again.
+    wrong = json.loads(recipe)
+    wrong["finetune"]["objective"]["answers"] = "single_span"
+    (run / "recipe.json").write_text(json.dumps(wrong), encoding="utf-8")
+    right = "finetune.objective.answers=summed"
+    assert realm("finetune", "--run", run, "--set", right).exit_code == 0
+    assert json.loads((run / "recipe.json").read_bytes()) == json.loads(recipe)
     # The same questions from another place are the same.
     other.write_text(first + "".join(others), encoding="utf-8")
     assert realm("finetune", other, "--run", run).exit_code == 0

@@ -104,8 +104,16 @@ def test_html_in_what_browsers_take_latin_1_for(tmp_path: Path) -> None:
     assert document.text == "Smith\u2019s \u201cbridge\u201d cost \u20ac 5"
 
 
+def test_html_whose_byte_order_mark_says_otherwise(tmp_path: Path) -> None:
+    page = b"\xef\xbb\xbf" + '<meta charset="iso-8859-1"><p>caf\u00e9'.encode()
+    (tmp_path / "p.html").write_bytes(page)
+    (document,) = read_documents([tmp_path / "p.html"])
+    assert document.text == "caf\u00e9"
+
+
 def test_html_with_a_declaration_that_no_parser_knows(tmp_path: Path) -> None:
-    (tmp_path / "p.html").write_text("<p>before<![foo bar]>after</p>")
+    known = "<!--[if IE]><p>no</p><![endif]--><![if !IE]>"
+    (tmp_path / "p.html").write_text(f"{known}<p>before<![foo bar]>after</p><![endif]>")
     (document,) = read_documents([tmp_path / "p.html"])
     assert document.text == "before<![foo bar]>after"
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from realm.evaluation.metrics import (
     PairedScores,
-    bounds,
     exact_match,
     f1,
     is_correct,
@@ -112,7 +111,7 @@ def test_clusters_of_equal_questions_widen_the_interval() -> None:
     assert one_by_one == apart
 
 
-@pytest.mark.parametrize("num_clusters", [2, 4, 7, 15])
+@pytest.mark.parametrize("num_clusters", [2, 4, 7])
 def test_few_clusters_are_covered_as_often_as_is_said(num_clusters: int) -> None:
     generator = np.random.default_rng(4)
     names = [str(i // 20) for i in range(20 * num_clusters)]
@@ -130,8 +129,6 @@ def test_few_clusters_are_covered_as_often_as_is_said(num_clusters: int) -> None
 def test_one_cluster_tells_no_interval() -> None:
     interval = paired_bootstrap([1, 0], [0, 0], clusters=["a", "a"])
     assert interval.rounded(100) == {"estimate": 50.0, "low": None, "high": None}
-    assert bounds(interval.rounded()) == "unknown: drawn from one article"
-    assert bounds({"low": -0.25, "high": 1.0}) == "-0.2 to +1.0"
 
 
 def test_the_average_gives_every_file_one_weight() -> None:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from realm.evaluation.curves import Curve, draw, thin, ticks
-from realm.evaluation.report import write_report
+from realm.evaluation.report import bounds, write_report
 
 
 def test_an_empty_run_gives_a_page(tmp_path: Path) -> None:
@@ -76,3 +76,8 @@ def test_long_curves_are_averaged() -> None:
     assert len(thinned) <= 240
     assert thinned[0] == pytest.approx((20.5, 0.5))
     assert thin(points[:5]) == points[:5]
+
+
+def test_bounds_that_one_article_cannot_tell() -> None:
+    assert bounds({"low": None, "high": None}) == "unknown: one article is no sample"
+    assert bounds({"low": -0.25, "high": 1.0}) == "-0.2 to +1.0"

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 
 from realm.artifact import create_artifact, fingerprint_of, is_finished
 from realm.config import plain_value_of
@@ -213,6 +215,19 @@ def test_a_file_system_without_links_gets_copies(
     take_over(second, [first])
     assert not (second.path / "corpus/data.bin").samefile(first.path / "corpus/data.bin")
     assert (second.path / "corpus/data.bin").read_bytes() == b"12345"
+
+
+def test_a_tokenizer_is_the_same_wherever_it_is_from(trunk_folder: Path, tmp_path: Path) -> None:
+    (corpus,) = (part for part in PARTS if part.path == "corpus")
+    copied, other = tmp_path / "model", tmp_path / "other"
+    for folder in (copied, other):
+        shutil.copytree(trunk_folder, folder)
+    (other / "tokenizer.json").write_text(Tokenizer(WordPiece()).to_str(), encoding="utf-8")
+    keys = [
+        key_of(corpus, with_overrides(SMALL, [f"embedder.trunk='{folder}'"]))
+        for folder in (trunk_folder, copied, other)
+    ]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_rows_of_a_trunk_from_nothing_share_it() -> None:

@@ -40,8 +40,11 @@ def add(
 
     Those that are there as they are, and those without text, are passed by.
     """
+    from realm.experiment import expand
+
     with _corpus(run) as corpus:
-        edits = corpus.put(_new(corpus, sources, open_existing(run).experiment.sources))
+        folders = [Path(expand(source)) for source in open_existing(run).experiment.sources]
+        edits = corpus.put(_new(corpus, sources, folders))
         _show(run, edits, corpus)
 
 
@@ -88,7 +91,7 @@ def list_documents(
 
 
 def _new(
-    corpus: "LivingCorpus", sources: Sequence[str], folders: Sequence[str]
+    corpus: "LivingCorpus", sources: Sequence[str], folders: Sequence[Path]
 ) -> "list[Document]":
     """The documents of the sources that are not there yet.
 
@@ -96,7 +99,7 @@ def _new(
     """
     from realm.corpus.documents import read_documents
 
-    found = list(read_documents(sources, below=[Path(folder) for folder in folders]))
+    found = list(read_documents(sources, below=folders))
     with_text = [document for document in found if document.text.strip()]
     if with_text and len(with_text) < len(found):
         say(f"passed by, since they have no text: {len(found) - len(with_text):,} documents")

@@ -98,7 +98,7 @@ def _write(opened: "Run", name: str, folds: str) -> tuple[dict[str, Any], Path]:
 
 
 def _show(report: Mapping[str, Any]) -> None:
-    from realm.evaluation.metrics import bounds
+    from realm.evaluation.report import bounds
     from realm.tables.page import exact_match_cells, paper_cells
 
     names, papers = paper_cells(report)

@@ -72,8 +72,8 @@ JsonFileOption = Annotated[
 ]
 
 DEFAULT_SEEDS = 3  # of the rows of a table that are trained more than once
-# Settings of an artifact that say how quick it is made.
-_MADE_WITHOUT = {"corpus.num_workers"}
+# How quick it is made; and where the tokenizer is from, whose content the start compares.
+_MADE_WITHOUT = {"corpus.num_workers", "vocabulary_of"}
 _DEFAULT_RECIPE = "laptop"  # for documents of one's own, on two cores
 _MOST_NAMED = 3  # differing settings that an error lists
 
@@ -106,6 +106,7 @@ def open_run(
     if saved is not None:
         _refuse_late_changes(path, saved, wanted)
         _refuse_to_train_otherwise(path, saved, wanted)
+        _refuse_other_rows(path, saved, wanted)
     elif not wanted.sources:
         raise SettingError(NO_DOCUMENTS)
     run = Run(path, wanted, show_progress)
@@ -231,28 +232,55 @@ def _refuse_late_changes(path: Path, saved: "Experiment", wanted: "Experiment") 
             )
 
 
+def _refuse_other_rows(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
+    """Compare with what the rows of tables were begun with."""
+    from realm.stages import Run
+    from realm.tables.making import MAY_DIFFER, ROWS
+
+    names = _differing(saved, wanted, [n for n in type(saved).model_fields if n not in MAY_DIFFER])
+    if names and any(map(Run.is_run, (path / ROWS).glob("*"))):
+        raise SettingError(
+            f"the rows of tables in {path / ROWS} were begun with other settings ({names[0]}): "
+            "delete them, or take a new --run"
+        )
+
+
 def _refuse_to_train_otherwise(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
     """Compare what each training has begun with; a model that was taken was trained elsewhere."""
     from realm.run_folder import TAKEN_FROM, RunFolder
-    from realm.tables.sharing import PARTS
-    from realm.training.state import latest_checkpoint
+    from realm.tables.sharing import PARTS, trained_by
 
-    asks_others = wanted.train_questions != saved.train_questions
-    questions = RunFolder(path, wanted).fingerprint_of_train_questions() if asks_others else ""
+    run = RunFolder(path, wanted)
+    asks_others = bool(wanted.train_questions) and _differing(saved, wanted, ["train_questions"])
+    # Files that cannot be read are named before anything is kept.
+    questions = run.fingerprint_of_train_questions() if asks_others else ""
     for part in PARTS:
-        newest = latest_checkpoint(path / part.path) if part.trained_with else None
-        inputs = {} if newest is None else read_manifest(newest).inputs
+        inputs = _inputs_of_training(path / part.path) if part.trained_with else {}
         if not inputs or TAKEN_FROM in inputs:
             continue
-        groups = {*part.settings, *part.trained_with} - {"train_questions"}
-        names = _differing(saved, wanted, groups)
+        others = [name for name in part.settings if name != "train_questions"]
+        names = _differing(saved, wanted, others)
+        if inputs.get("settings") != trained_by(part, wanted):  # else it goes back to what it was
+            names += _differing(saved, wanted, part.trained_with)
         if questions and inputs.get("questions", questions) != questions:
             names.append("train_questions")
+        chosen_by = _differing(saved, wanted, ("retrieval", "dev_questions"))
+        measured_by = inputs.get("development")
+        if measured_by and chosen_by and measured_by != run.fingerprint_of_development():
+            names += chosen_by
         if names:
             raise SettingError(
                 f"{path / part.path} was trained with other settings ({names[0]}): take a new "
                 "--run, or delete that folder to train it again"
             )
+
+
+def _inputs_of_training(folder: Path) -> dict[str, str]:
+    """What its newest checkpoint was made from; nothing where it has not begun."""
+    from realm.training.state import latest_checkpoint
+
+    newest = latest_checkpoint(folder)
+    return {} if newest is None else read_manifest(newest).inputs
 
 
 def _differing(saved: "Experiment", wanted: "Experiment", groups: Iterable[str]) -> list[str]:

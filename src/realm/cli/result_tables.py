@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from realm.cli.terminal import say, show_table
-from realm.evaluation.metrics import bounds
+from realm.evaluation.report import bounds
 
 _SHOWN = ("1", "5", "20", "100", "1000", "5000")
 _SCORES = ("exact match", "F1", "best of 5", "oracle")

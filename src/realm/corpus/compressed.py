@@ -30,7 +30,7 @@ class _WholeFrames(RawIOBase):
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
         self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._has_begun, self._compressed, self._text = False, b"", b""
+        self._has_begun, self._compressed, self._text = False, b"", memoryview(b"")
 
     def readable(self) -> bool:
         """Always."""
@@ -52,7 +52,7 @@ class _WholeFrames(RawIOBase):
                 if self._has_begun:
                     raise EOFError("it ends in the middle of a frame")
                 return 0
-            self._text = self._frame.decompress(self._compressed)
+            self._text = memoryview(self._frame.decompress(self._compressed))
             self._has_begun, self._compressed = True, b""
         number = min(len(buffer), len(self._text))
         buffer[:number], self._text = self._text[:number], self._text[number:]

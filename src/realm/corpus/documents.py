@@ -191,7 +191,10 @@ def source_files(path: Path, below: Sequence[Path] = ()) -> list[tuple[str, Path
         found.extend(f for f in visible if _suffixes(f)[0] in KNOWN_SUFFIXES and f.is_file())
     if not found:
         raise SourceError(f"{path} holds no documents: known files are {' '.join(KNOWN_SUFFIXES)}")
-    return sorted((file.relative_to(path).as_posix(), file) for file in found)
+    return sorted(
+        (_id_below(file.resolve(), below) or file.relative_to(path).as_posix(), file)
+        for file in found
+    )
 
 
 def _id_below(path: Path, folders: Sequence[Path]) -> str:

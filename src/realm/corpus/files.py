@@ -16,6 +16,9 @@ from realm.errors import SourceError
 
 # Browsers take these names for the encoding that has quotation marks where they have nothing.
 _LATIN = {"iso-8859-1", "iso8859-1", "latin-1", "latin1", "us-ascii", "ascii"}
+_UNKNOWN_DECLARATION = re.compile(
+    r"<!\[(?!\s*(temp|cdata|ignore|include|rcdata|if|else|endif)\b)", re.IGNORECASE
+)
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
 _HIDDEN_TAGS = [
     *("head", "iframe", "noscript", "object", "script", "style", "svg", "template", "title"),
@@ -47,7 +50,10 @@ def read_html(path: Path) -> tuple[str, str]:
         markup = _decode(content, path)
     else:
         encoding = "windows-1252" if declared in _LATIN else declared
-        markup = UnicodeDammit(content, [encoding], is_html=True).unicode_markup or ""
+        # A byte order mark, which it looks for next, is surer than what a page says of itself.
+        markup = (
+            UnicodeDammit(content, user_encodings=[encoding], is_html=True).unicode_markup or ""
+        )
     page = _parsed(markup or "\n")
     title = " ".join(page.title.get_text().split()) if page.title is not None else ""
     return title or path.stem, _visible_text(page)
@@ -57,7 +63,7 @@ def _parsed(markup: str) -> BeautifulSoup:
     try:
         return BeautifulSoup(markup, "html.parser")
     except ParserRejectedMarkup:  # `<![` before a word that no declaration begins with
-        return BeautifulSoup(markup.replace("<![", "&lt;!["), "html.parser")
+        return BeautifulSoup(_UNKNOWN_DECLARATION.sub("&lt;![", markup), "html.parser")
 
 
 def first_heading(text: str) -> str:

@@ -7,9 +7,8 @@ Unicode decomposition). Pure functions: no files, no models. A change of any rul
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +39,6 @@ class Interval:
             name: round(factor * value, 2) if math.isfinite(value) else None
             for name, value in asdict(self).items()
         }
-
-
-def bounds(interval: Mapping[str, Any]) -> str:
-    """The bounds of a difference in points, as a report has it and people read it."""
-    low, high = interval["low"], interval["high"]
-    return "unknown: drawn from one article" if low is None else f"{low:+.1f} to {high:+.1f}"
 
 
 @dataclass(frozen=True, slots=True)

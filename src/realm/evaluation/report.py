@@ -14,7 +14,6 @@ from typing import Any
 
 from realm.artifact import MANIFEST, read_manifest, write_atomically
 from realm.evaluation.curves import Curve, Point, draw
-from realm.evaluation.metrics import bounds
 from realm.metric_log import read_metrics
 from realm.stopwatch import total_by_stage
 
@@ -266,6 +265,12 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     header = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="wide"><table>{caption}<tr>{header}</tr>{body}</table></div>'
+
+
+def bounds(interval: Mapping[str, Any]) -> str:
+    """The bounds of a difference in points, for people."""
+    low, high = interval["low"], interval["high"]
+    return "unknown: one article is no sample" if low is None else f"{low:+.1f} to {high:+.1f}"
 
 
 def duration(seconds: float) -> str:

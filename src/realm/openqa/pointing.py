@@ -34,7 +34,8 @@ class PointedSpan(NamedTuple):
     def splits_word(self) -> bool:
         """Whether it begins or ends inside a word: wordpieces do, answers do not."""
         return any(
-            0 < place < len(self.passage) and all(map(_is_of_word, self.passage[place - 1 :][:2]))
+            0 < place < len(self.passage)
+            and all(map(_is_of_word, self.passage[place - 1 : place + 1]))
             for place in (self.start, self.end)
         )
 

@@ -90,9 +90,8 @@ class RealmObjective:
         train, held_out = split_rows(masker.rows(), source)
         if not len(train):
             raise SourceError(
-                f"{len(masker.rows()):,} passages have something to hide by "
-                f"pretrain.objective.masking={settings.masking}, and one is held out: give more "
-                "documents, or hide something else (random_span)"
+                f"too few passages ({len(masker.rows()):,}) have something to hide by "
+                f"pretrain.objective.masking={settings.masking}: give more documents"
             )
         self._rows, self.held_out = train, held_out
         model.embedder.train_only(settings.embedder_trains)

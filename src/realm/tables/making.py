@@ -22,7 +22,8 @@ from realm.training.state import best_step, prune
 
 ROWS = "rows"
 """The folder of a table's runs in RUN."""
-_MAY_DIFFER = {"dev_questions"}  # what a row is measured by; its evaluation is made again
+MAY_DIFFER = {"dev_questions"}
+"""What a row is measured by: its evaluation is made again."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ def finish_row(run: Run) -> None:
 
 def settings_changed_since(run: Run) -> list[str]:
     """Names of the settings in which a row that was begun differs from what it is to be."""
-    saved = Run.open(run.path).experiment.model_dump(exclude=_MAY_DIFFER)
-    return differing(saved, run.experiment.model_dump(exclude=_MAY_DIFFER))
+    saved = Run.open(run.path).experiment.model_dump(exclude=MAY_DIFFER)
+    return differing(saved, run.experiment.model_dump(exclude=MAY_DIFFER))
 
 
 def seeds_begun(base: Run, row: Row) -> list[int]:

@@ -8,8 +8,7 @@ from typing import Any
 
 from realm.artifact import write_atomically
 from realm.evaluation.curves import Curve, draw
-from realm.evaluation.metrics import bounds
-from realm.evaluation.report import duration, table, write_page
+from realm.evaluation.report import bounds, duration, table, write_page
 
 _TITLES = {
     "table1": "Table 1: REALM beside other retrievers",

@@ -11,11 +11,15 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from realm.artifact import fingerprint_of, is_finished, read_manifest
 from realm.config import plain_value_of, value_of
+from realm.errors import RealmError
 from realm.experiment import Experiment
+from realm.models.trunk import locate_trunk, read_tokenizer
 from realm.run_folder import RunFolder
 from realm.training.state import latest_checkpoint
 
@@ -38,7 +42,7 @@ PARTS = (
     Part("corpus", ("sources", "corpus", "vocabulary_of")),
     Part("queries/corpus", ("pretrain_sources",), ("corpus",)),
     Part("spans", ("spans",), ("corpus",)),
-    Part("queries/spans", (), ("queries/corpus", "spans")),
+    Part("queries/spans", ("spans",), ("queries/corpus", "spans")),
     Part("lexical", ("lexical",), ("corpus",)),
     Part("trunk/model", ("trunk", "packing"), ("corpus",)),
     Part(
@@ -85,9 +89,14 @@ def key_of(part: Part, experiment: Experiment) -> str:
     names = (*part.settings, *part.trained_with)
     for setting, further in part.where_set.items():
         names += further if value_of(experiment, setting) else ()
-    values = [plain_value_of(experiment, name) for name in names]
+    values = [_what_counts(experiment, name) for name in names]
     needed = [key_of(PART_BY_PATH[path], experiment) for path in part.needs]
     return fingerprint_of([part.path, values, needed])
+
+
+def trained_by(part: Part, experiment: Experiment) -> str:
+    """The fingerprint by which a training's checkpoints name their settings."""
+    return fingerprint_of([plain_value_of(experiment, name) for name in part.trained_with])
 
 
 def keys_of_trainings(experiment: Experiment) -> set[str]:
@@ -130,9 +139,8 @@ def _is_made(run: RunFolder, part: Part) -> bool:
     if newest is None:
         return False
     manifest = read_manifest(newest)
-    settings = fingerprint_of([plain_value_of(run.experiment, name) for name in part.trained_with])
-    made_by = manifest.inputs.get("settings")
-    return manifest.settings["step"] >= _steps_of(part, run.experiment) and made_by == settings
+    is_same = manifest.inputs.get("settings") == trained_by(part, run.experiment)
+    return is_same and manifest.settings["step"] >= _steps_of(part, run.experiment)
 
 
 def _may_lend(run: RunFolder, part: Part) -> bool:
@@ -161,6 +169,20 @@ def _is_being_made(run: RunFolder, part: Part) -> bool:
         (run.path / needed.path).exists() and not _is_made(run, needed)
         for needed in _all_needs(part)
     )
+
+
+def _what_counts(experiment: Experiment, name: str) -> Any:
+    """The value of a setting; of a tokenizer what it says, wherever it is from."""
+    value = plain_value_of(experiment, name)
+    return _tokenizer(value) if name == "vocabulary_of" else value
+
+
+@cache
+def _tokenizer(trunk: str) -> str:
+    try:
+        return read_tokenizer(locate_trunk(trunk)).to_str()
+    except RealmError:  # it will be said where the tokenizer is needed
+        return trunk
 
 
 def _link(source: Path, target: Path) -> None:

@@ -117,7 +117,7 @@ def train_tagger(
         "sentences": _fingerprint(everything),
     }
     unfinished = Unfinished(path, settings.model_dump(), {**inputs, **learned_from})
-    optimizer = _start(model, settings, unfinished.compute)
+    optimizer, unfinished.compute = _start(model, settings, unfinished.compute)
     num_steps = sum(lesson.num_steps(settings.batch_size) for lesson in lessons)
     with progress("tagger steps", num_steps) as advance:
         average = _learn(model, optimizer, lessons, settings, unfinished, advance)
@@ -188,17 +188,18 @@ def _new_model(trunk: Path, tags: Sequence[str], dropout: float) -> Any:
     return model
 
 
-def _start(model: nn.Module, settings: TaggerSettings, compute: dict[str, str]) -> Optimizer:
-    """Take the masters, then let the model compute as is said, or in what is quickest here."""
+def _start(
+    model: nn.Module, settings: TaggerSettings, compute: dict[str, str]
+) -> tuple[Optimizer, dict[str, str]]:
+    """Take the masters, then let the model compute as before, or in what is quickest here."""
     model.to(default_device(), torch.float32)
     optimizer = Optimizer(model, OptimSettings(learning_rate=settings.learning_rate))
     wanted = ComputeSettings.model_validate(compute)
     chosen = choose_compute(wanted, shape_of(model), "training", _SENTENCE_TOKENS)
-    compute.update(precision=chosen.precision, attention=chosen.attention)
     use_attention(model, chosen.attention)
     use_quick_dropout(model)
     model.to(chosen.dtype).train()
-    return optimizer
+    return optimizer, {"precision": chosen.precision, "attention": chosen.attention}
 
 
 def _examples(

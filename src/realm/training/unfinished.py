@@ -24,7 +24,7 @@ class Unfinished:
         self._path = path.with_name(f"{path.name}.unfinished")
         self._settings, self._inputs = settings, inputs
         self.compute: dict[str, str] = {}
-        """Precision and kernel; those of a training that was stopped, which goes on with them."""
+        """Precision and kernel: a training that was stopped goes on with those that it had."""
         if is_finished(self._path):
             self.compute = open_artifact(self._path, _UNFINISHED).settings.get(_COMPUTE, {})
 
