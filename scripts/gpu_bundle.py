@@ -98,10 +98,12 @@ def files_of(experiment: Experiment) -> Iterator[str]:
 
 def write_trunks(experiment: Experiment, target: Path) -> list[str]:
     """Write the trunks that the recipe names; return how to set them, by a path beside the run."""
-    assignments = []
+    assignments, name_at = [], dict[Path, str]()
     for setting, name in trunks_of(experiment).items():
         is_whole = setting != VOCABULARY
         place = target / ("whole" if is_whole else "vocabulary") / Path(name).name
+        if name_at.setdefault(place, name) != name:  # the trunks of runs are all called model
+            place = place.with_name(f"{place.name}-{setting.partition('.')[0]}")
         copy_trunk(locate_trunk(name), place, weights=is_whole)
         assignments.append(f"{setting}={place.relative_to(target.parent)}")
     return assignments

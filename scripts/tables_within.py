@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from realm.children import end as end_all
 from realm.config import value_of
 from realm.errors import RealmError
 from realm.experiment import Experiment, read_recipe
@@ -58,8 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }  # fmt: skip
         trunk = started(TRUNK, runs[TRUNK], *begin, *as_options(longer))
         base = Run(runs["tables"], recipe)
-        base.save_recipe()
-        base.reading_pairs()
+        try:
+            base.save_recipe()
+            base.reading_pairs()
+        except BaseException:
+            end_all([trunk])
+            raise
         if trunk.wait():
             sys.exit("tables_within.py: the trunk failed, its own message stands above")
         changes = scaled(base, seconds, end - time.time(), options)

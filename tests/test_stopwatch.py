@@ -73,3 +73,14 @@ def test_the_unit_of_the_system(
     monkeypatch.setattr(sys, "platform", platform)
     usage: Any = SimpleNamespace(ru_maxrss=2_000_000)
     assert stopwatch._maxrss_bytes(usage) == megabytes * 1_000_000
+
+
+def test_a_line_that_was_cut_short_takes_no_other_along(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with measured(log, "first"):
+        pass
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write('{"stage": "cut", "seco')
+    with measured(log, "second"):
+        pass
+    assert set(stopwatch.total_by_stage(log)) == {"first", "second"}

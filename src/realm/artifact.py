@@ -65,11 +65,12 @@ def create_artifact(
         stood_before = path.exists()
         yield staging
         _write_manifest(staging, kind, dict(settings), dict(inputs))
-        if stood_before:
-            # A directory cannot replace a full one in a single step: the old one goes first. A
-            # crash between the two leaves no artifact at `path`, never half of one.
-            remove_artifact(path)
+        # A directory cannot replace a full one in a single step: the old one steps aside first. A
+        # crash between the two leaves no artifact at `path`, never half of one.
+        aside = _set_aside(path) if stood_before else None
         _appear(staging.path, path)
+        if aside is not None:
+            _delete(aside)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             message = f"the disk is full while writing {path}: free some space and start again"
@@ -139,10 +140,14 @@ def verify(path: Path) -> int:
 
 def remove_artifact(path: Path) -> None:
     """Let an artifact vanish at once for all who look, then free its space."""
+    _delete(_set_aside(path))
+
+
+def _set_aside(path: Path) -> Path:
     aside = _hidden(path, "old")
     with suppress(FileNotFoundError):  # somebody else removed it
         path.rename(aside)
-    _delete(aside)
+    return aside
 
 
 def write_atomically(path: Path, text: str) -> None:

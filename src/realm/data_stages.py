@@ -101,12 +101,16 @@ class DataRun(RunFolder):
         path = self.path / "warm-start" / "pairs"
         settings = self.experiment.warm_start.reader.objective
         store = self.corpus()
+        spans = self.spans()
         if self._is_made(path, store):
-            made_with = read_manifest(path).settings
-            if any(made_with[name] != getattr(settings, name) for name in _MINED_BY):
+            made = read_manifest(path)
+            if any(made.settings[name] != getattr(settings, name) for name in _MINED_BY):
                 raise ArtifactError(f"{path} was made with other settings: delete it")
+            of = made.inputs.get("spans", spans.manifest.fingerprint)  # once they did not say
+            if of != spans.manifest.fingerprint:
+                raise ArtifactError(f"{path} was made from other spans: delete it")
             return ReadingPairs.open(path)
-        spans, lexical = self.spans(), self.lexical()
+        lexical = self.lexical()
         with self._stage("reading-pairs", "spans looked up", settings.num_queries) as advance:
             return mine_reading_pairs(
                 path, store, spans, lexical, settings, seed=0,

@@ -6,6 +6,7 @@ would mislead: to the system, a child begins with the peak of the process that s
 """
 
 import json
+import os
 import resource
 import sys
 import time
@@ -41,18 +42,29 @@ def measured(log: Path, stage: str) -> Iterator[None]:
         }
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+            # A line that a crash cut short takes none of those after it along.
+            begins = "\n" if stream.tell() and not _ends_in_a_line(log) else ""
+            stream.write(begins + json.dumps(row) + "\n")
 
 
 def total_by_stage(log: Path) -> dict[str, dict[str, Any]]:
     """Seconds summed, and memory at its greatest, over all lines of each stage."""
     totals: dict[str, dict[str, Any]] = {}
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
-        row = json.loads(line)
+        try:
+            row = json.loads(line)
+        except ValueError:  # cut short
+            continue
         total = totals.setdefault(row["stage"], {"seconds": 0.0, "peak_megabytes": 0})
         total["seconds"] = round(total["seconds"] + row["seconds"], 2)
         total["peak_megabytes"] = max(total["peak_megabytes"], row["peak_megabytes"])
     return totals
+
+
+def _ends_in_a_line(log: Path) -> bool:
+    with log.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read() == b"\n"
 
 
 def _raise_last(peak: int) -> None:

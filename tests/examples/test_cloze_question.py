@@ -42,6 +42,14 @@ def test_the_answer_stands_in_the_passage_and_the_words_of_the_question_too(
         assert set(question.tolist()) <= known | openings
 
 
+def test_a_question_does_not_hold_its_own_answer(
+    maker: ClozeQuestionMaker, small_spans: SpanStore
+) -> None:
+    """Titles are often what is asked for: a reader that copies from the question learns nothing."""
+    for row, (question, answer) in ask_many(maker, small_spans, times=40):
+        assert not len(occurrences(question, answer)), row
+
+
 def test_a_question_begins_as_its_label_asks_and_ends_with_a_mark(
     small_store: PassageStore, small_spans: SpanStore
 ) -> None:

@@ -78,6 +78,7 @@ def test_names_by_table(sentence: str, expected: list[str]) -> None:
         ("some 2 million people", ["2 million people"]),
         ("aged 12 and no. 7", []),
         ("by 1.2.3 km", []),
+        ("at 10 km/h or 5 miles/8 km", ["10 km/h", "5 miles", "8 km"]),
     ],
 )
 def test_numbers_by_table(sentence: str, expected: list[str]) -> None:

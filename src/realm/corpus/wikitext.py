@@ -40,6 +40,8 @@ _MARKUP_LINE = re.compile(r"[|!{}]|#\w+:")
 _SENTENCE_END = re.compile(r"[.!?][\"')\]\u201d\u2019]*$")
 _TORN_BEGINNING = re.compile(_ITEM + r"[,.;:)](?!\.)")
 _REPAIRS = [
+    # The last of the marks behind emphasised words is an apostrophe where an s follows.
+    (re.compile(r"(?<!')('{2,3})(?!')([^']+)\1'(?=s\b)"), r"\2'"),
     (re.compile(r"'{2,}"), ""),
     (re.compile(r"[\u200b\u200e\u200f\ufeff\u00ad]"), ""),
     (re.compile(r"\s+"), " "),
@@ -180,14 +182,21 @@ def _argument(number: int) -> Callable[[_Arguments], str]:
 
 
 def _as_of(arguments: _Arguments) -> str:
-    return " ".join(filter(None, ["As of", arguments[2], arguments[1]]))
+    month = arguments[2]
+    if month.isdecimal() and 1 <= int(month) <= len(_MONTHS):
+        month = _MONTHS[int(month) - 1]
+    day = arguments[3] if month else ""
+    return " ".join(filter(None, ["As of", day, month, arguments[1]]))
 
 
 def _convert(arguments: _Arguments) -> str:
     if arguments[2] in {"-", "to", "and", "by", "x", "\u2013", "or"}:
         middle = "\u2013" if arguments[2] in {"-", "\u2013"} else f" {arguments[2]} "
         return f"{arguments[1]}{middle}{arguments[3]} {_UNITS.get(arguments[4], arguments[4])}"
-    return f"{arguments[1]} {_UNITS.get(arguments[2], arguments[2])}"
+    text = f"{arguments[1]} {_UNITS.get(arguments[2], arguments[2])}"
+    if _NUMBER.fullmatch(arguments[3]) and arguments[4] in _UNITS | _SMALL_UNITS:  # 6 feet 2 inches
+        text += f" {arguments[3]} {(_UNITS | _SMALL_UNITS)[arguments[4]]}"
+    return text
 
 
 def _fraction(arguments: _Arguments) -> str:
@@ -216,6 +225,12 @@ def _concatenated(arguments: _Arguments) -> str:
     return "".join(arguments[number] for number in range(1, 9))
 
 
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July", "August", "September"),
+    *("October", "November", "December"),
+)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:/\d+)?")
+_SMALL_UNITS = {"oz": "ounces", "pt": "pints", "ch": "chains"}  # behind feet, pounds, miles
 _UNITS = {
     **{"sqmi": "square miles", "mi2": "square miles", "sqft": "square feet", "acre": "acres"},
     **{"km2": "km\u00b2", "m2": "m\u00b2", "m3": "m\u00b3", "C": "\u00b0C", "F": "\u00b0F"},

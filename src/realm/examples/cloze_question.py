@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from realm.corpus.store import PassageStore
 from realm.examples.masking import Masking, SalientSpanMasker
+from realm.examples.wordpieces import occurrences
 from realm.spans.annotate import SpanStore
 
 OTHER = "other"
@@ -62,14 +63,15 @@ class ClozeQuestionMaker:
         spans = self._spans.of(row)
         span = spans[generator.integers(len(spans))]
         masking = self._masker.masking(row, span)
+        answer, title = self._store.token_ids(row)[masking.hidden], self._store.title_token_ids(row)
         words = self._words_around(row, masking, generator)
-        if generator.random() < _TITLE_SHARE:
-            title = self._store.title_token_ids(row)
+        # A title that is the answer, or holds it, would teach to point at words of the question.
+        if generator.random() < _TITLE_SHARE and not len(occurrences(title, answer)):
             words = [title, *words] if generator.random() < 0.5 else [*words, title]
         openings = self._openings[span["label_id"]]
         opening = openings[generator.integers(len(openings))]
         question = np.concatenate([opening, *words, self._question_mark])
-        return AskedSpan(question, self._store.token_ids(row)[masking.hidden])
+        return AskedSpan(question, answer)
 
     def _words_around(
         self, row: int, masking: Masking, generator: np.random.Generator
@@ -81,7 +83,13 @@ class ClozeQuestionMaker:
         # One side gives what the other one lacks.
         num_before = min(max(int(generator.integers(count + 1)), count - len(after)), len(before))
         near = before[len(before) - num_before :] + after[: count - num_before]
-        kept = [word for word in near if generator.random() >= _DROPPED_SHARE]
+        hidden = self._words(row, int(masking.hidden[0]), int(masking.hidden[-1]) + 1)
+        is_hidden = {tuple(word.tolist()) for word in hidden}
+        kept = [
+            word
+            for word in near
+            if generator.random() >= _DROPPED_SHARE and tuple(word.tolist()) not in is_hidden
+        ]
         places = np.arange(len(kept)) + generator.uniform(0, _REACH, len(kept))
         return [kept[place] for place in np.argsort(places)]
 

@@ -20,6 +20,8 @@ def split_rows(rows: np.ndarray, store: PassageStore) -> tuple[np.ndarray, np.nd
     generator = np.random.default_rng(_SEED)
     is_held_out = generator.random(store.num_documents) < _SHARE
     mask = is_held_out[store.document_rows()[rows]]
-    if mask.all() or not mask.any():  # a tiny corpus: hold out every fiftieth passage
-        mask = np.arange(len(rows)) % 50 == 0
+    if mask.all() or not mask.any():  # few documents: every fiftieth passage, whoever asks
+        mask = rows % 50 == 0
+    if mask.all() or not mask.any():  # and of few passages one
+        mask = np.arange(len(rows)) == 0
     return rows[~mask], generator.permutation(rows[mask])

@@ -107,7 +107,11 @@ def mine_reading_pairs(
     on_progress: Callable[[int], None] | None = None,
 ) -> ReadingPairs:
     """Look for evidence for randomly chosen salient spans; `on_progress` gets queries done."""
-    inputs = {"corpus": store.fingerprint, "lexical": lexical.manifest.fingerprint}
+    inputs = {
+        "corpus": store.fingerprint,
+        "spans": spans.manifest.fingerprint,  # a pair names its span by number
+        "lexical": lexical.manifest.fingerprint,
+    }
     with create_artifact(path, KIND, settings=settings.model_dump(), inputs=inputs) as staging:
         chosen = _choose_spans(store, spans, settings.num_queries, seed)
         found: list[tuple[int, int, int]] = []

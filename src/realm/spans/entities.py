@@ -62,7 +62,7 @@ _UNIT = (
     r"|hectares?|ha|square\s\w+|cubic\s\w+|kilograms?|kg|grams?|pounds?|lbs?|tons?|tonnes?"
     r"|lit(?:re|er)s?|gallons?|degrees?|knots|mph|km/h|hp|kW|MW|GW|watts?|volts?|hertz|Hz|kHz|MHz"
     r"|GHz|[KMGT]B|bits?|bytes?|people|inhabitants|residents|seats|dollars?|euros?|points?"
-    r"|years?|months?|weeks?|days?|hours?|minutes?|seconds?)(?!\w))"
+    r"|years?|months?|weeks?|days?|hours?|minutes?|seconds?)(?!\w|/[a-z]))"
 )
 _QUANTITY = re.compile(
     r"(?<![\w.,-])(?:"
