@@ -26,7 +26,7 @@ POLICY = (
 )
 CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 GAP = "[MASK]"
-CAN_EVERYTHING = {"answer": True, "retrieve": True, "fill_mask": True, "edit": True}
+CAN_EVERYTHING = {"answer": True, "retrieve": True, "fill_mask": True, "edit": True, "add": True}
 _SENTENCES_A_PASSAGE = 3
 _WORD = re.compile(r"\w+")
 _TELLING = re.compile(r"\d[\d,.]*\d|\d|[A-Z]\w+(?: [A-Z]\w+)*")

@@ -102,6 +102,35 @@ def test_the_passage_is_brought_into_view_in_a_long_document(page: "Page") -> No
     remove(page, "long-log")
 
 
+@pytest.mark.parametrize(
+    ("before", "marked", "notice"),
+    [
+        ("", "Odalys Brankovic", None),
+        ("It was rewritten. ", "Odalys Brankovic", "its words stand elsewhere now"),
+        (None, None, "its words are no longer there"),
+    ],
+)
+def test_a_document_that_changed_since_it_was_cited(
+    page: "Page", before: str | None, marked: str | None, notice: str | None
+) -> None:
+    text = LIGHTHOUSE["text"]
+    start = text.index("Odalys")
+    put(page, {**LIGHTHOUSE, "text": "Nothing is left." if before is None else before + text})
+    words = "&words=Odalys+Brankovic"
+    page.goto(f"/#/document/{LIGHTHOUSE['id']}?start={start}&end={start + 16}{words}")
+    expect(page.locator("article")).to_be_visible()
+    if marked:
+        expect(page.locator("article mark")).to_have_text(marked)
+    else:
+        expect(page.locator("article mark")).to_have_count(0)
+    if notice:
+        expect(page.locator("main .notice")).to_contain_text(notice)
+    else:
+        expect(page.locator("main .notice")).to_have_count(0)
+    assert page.title().startswith("Quillan Marsh")
+    remove(page, LIGHTHOUSE["id"])
+
+
 def test_an_address_asks_and_the_back_button_goes_from_question_to_question(page: "Page") -> None:
     first, second = questions(page)[:2]
     page.goto("/")
@@ -433,7 +462,7 @@ def test_a_gap_is_filled_with_and_without_retrieval(page: "Page") -> None:
 
 
 def test_views_that_the_run_cannot_fill_say_why(page: "Page") -> None:
-    can = {"answer": False, "retrieve": True, "fill_mask": False, "edit": False}
+    can = {"answer": False, "retrieve": True, "fill_mask": False, "edit": False, "add": False}
     change_info(page, can=can)
     page.goto("/")
     expect(page.locator(".notice")).to_contain_text("realm finetune")

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.browser
 
 IDS = [
     "0-first",
+    "7",
     "quillan-marsh",
     "quillan-marsh-2",
     "harbour.txt",
@@ -135,23 +136,29 @@ def test_a_document_needs_text(page: "Page") -> None:
 def test_several_files_are_uploaded_each_with_its_own_outcome(page: "Page") -> None:
     open_adding(page)
     markup = (
-        "<title>A  web page</title><script>window.hurt = 1</script>"
+        "<title>A  web page</title><script>window.hurt = 1;for(let i=0;i<2;i++){}</script>"
+        "<!-- <p>no --><article class='card hidden wide' title=it's>"
         "<p style='color: red' onclick=\"window.hurt = 1\">First &lt;b&gt; block</p>"
         "<p hidden>no</p>"
-        "<img src=/nowhere onerror='window.hurt = 1'><p>Second\nblock</p>"
+        "<img src=/nowhere onerror='window.hurt = 1'><p>Second\nblock</p></article>"
     )
-    lines = '{"id": "kept/a", "title": "A", "text": "One."}\n\n{"id": "kept/b", "text": "Two."}\n'
+    lines = (
+        '{"id": "kept/a", "title": "A", "text": "One."}\n\n{"id": "kept/b", "text": "Two."}\n'
+        '{"id": 7, "title": null, "text": "Seven."}\n'
+    )
+    blank = '{"id": "kept/c", "text": "Three."}\n{"id": "kept/d", "text": " "}\n'
     upload(
         page, harbour__txt="A harbour 🌊.", notes__md="Intro\n\n## My notes ##\n", web__html=markup,
-        rows__jsonl=lines, broken__jsonl='{"id": 3}', scan__pdf="%PDF", latin__txt=b"caf\xe9",
-        empty__txt=" \n",
+        rows__jsonl=lines, blank__jsonl=blank, broken__jsonl='{"id": 3}', scan__pdf="%PDF",
+        latin__txt=b"caf\xe9", empty__txt=" \n",
     )  # fmt: skip
     expect(page.locator("progress")).to_be_hidden()
     outcomes = page.locator(".outcomes")
     expect(outcomes.locator(".good")).to_have_count(4)
-    expect(outcomes.locator(".bad")).to_have_count(4)
+    expect(outcomes.locator(".bad")).to_have_count(5)
     for said in (
-        "rows.jsonl 2 documents added", "line 1 needs", "only .txt", "not UTF-8", "holds no text"
+        "rows.jsonl 3 documents added", "line 1 needs", "line 2 has no text", "only .txt",
+        "not UTF-8", "holds no text",
     ):  # fmt: skip
         expect(outcomes).to_contain_text(said)
     texts = {
@@ -159,6 +166,7 @@ def test_several_files_are_uploaded_each_with_its_own_outcome(page: "Page") -> N
         "notes.md": ("My notes", "Intro\n\n## My notes ##\n"),
         "web.html": ("A web page", "First <b> block\n\nSecond block"),
         "kept/b": ("", "Two."),
+        "7": ("", "Seven."),
     }
     for document_id, expected in texts.items():
         found = page.request.get(f"/v1/documents/{document_id.replace('/', '%2F')}").json()
@@ -177,6 +185,15 @@ def test_files_can_be_dropped_and_a_miss_does_not_leave_the_page(page: "Page") -
     }"""
     assert page.locator("main h1").evaluate(drop, "missed.txt") is True
     assert page.locator(".drop").evaluate(drop, "harbour.txt") is True
+    words = """(target) => {
+        const data = new DataTransfer();
+        data.setData("text/plain", "Words.");
+        const event = new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true});
+        target.dispatchEvent(event);
+        return event.defaultPrevented;
+    }"""
+    box = page.get_by_label("Text", exact=True)
+    assert box.evaluate(words) is False, "words may be dropped into a box"
     expect(page.locator(".outcomes li")).to_have_count(1)
     expect(page.locator(".outcomes .good")).to_contain_text("harbour.txt")
 
@@ -234,6 +251,21 @@ def test_undo_replaces_nothing_and_can_be_dismissed(page: "Page") -> None:
     assert page.request.get("/v1/documents/quillan-marsh").json()["text"] == "A later edition."
     page.get_by_role("button", name="Dismiss Quillan Marsh").click()
     expect(undo).to_have_count(0)
+    expect(page.locator("main h1")).to_be_focused()
+
+
+def test_a_new_search_hides_what_would_go_on_behind_the_old_one(page: "Page") -> None:
+    for number in range(60):
+        put(page, {"id": f"many/{number:02}", "title": f"Number {number}", "text": "One of many."})
+    page.goto("/#/documents?text=many")
+    more = page.get_by_role("button", name="More")
+    expect(more).to_be_visible()
+    refuse(page, "/v1/documents?*nothing*", 503, "the corpus is busy: try again soon")
+    page.get_by_label("Search titles, texts and ids").fill("nothing")
+    expect(page.locator("main").get_by_text("the corpus is busy")).to_be_visible()
+    expect(more).to_be_hidden()
+    for number in range(60):
+        remove(page, f"many/{number:02}")
 
 
 def test_what_cannot_be_put_back_is_said_before_it_is_removed(page: "Page") -> None:

@@ -226,7 +226,7 @@ def test_info(client: TestClient, corpus: MemoryCorpus) -> None:
     assert info == {
         "name": "small", "model": VERSIONS.model, "snapshot": VERSIONS.snapshot,
         "corpus_version": corpus.version, "num_documents": 12, "num_passages": 12,
-        "can": {"answer": True, "retrieve": True, "fill_mask": True, "edit": True},
+        "can": {"answer": True, "retrieve": True, "fill_mask": True, "edit": True, "add": True},
         "examples": ["Where is Tavil?"],
     }  # fmt: skip
 
@@ -239,8 +239,16 @@ def test_health_and_draining(client: TestClient, service: Service) -> None:
         assert client.get("/healthz").status_code == 200
         refused = [client.get("/readyz"), client.post("/v1/answer", json={"question": QUESTION})]
         assert [(r.status_code, r.headers["Retry-After"]) for r in refused] == [(503, "1")] * 2
+        assert client.get("/metrics").status_code == 200, "the end is watched as well"
     finally:
         service.is_draining = False
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/info", "/v1/documents"])
+def test_head_asks_what_get_asks(client: TestClient, path: str) -> None:
+    asked, whole = client.head(path), client.get(path)
+    assert asked.status_code == whole.status_code == 200
+    assert asked.headers["content-type"] == whole.headers["content-type"]
 
 
 def test_metrics(corpus: MemoryCorpus, page: Path) -> None:

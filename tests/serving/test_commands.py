@@ -383,6 +383,7 @@ BAD_TOKENS = {
     f"read {LONG}\nedit": "line 2",
     f"read {LONG} {LONG}": "line 1",
     "read short": "fewer than 16 characters",
+    f"read {LONG}\u00e9": "ASCII alone",
 }
 
 

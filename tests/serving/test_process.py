@@ -53,7 +53,13 @@ def test_a_life(run: Run, tmp_path: Path) -> None:
         assert get(address, "/v1/info", token="wrong-token-0123456789")[0] == 401
         info = get(address, "/v1/info", token=READER)[1]
         assert info["name"] == "small"
-        assert info["can"] == {"answer": True, "retrieve": True, "fill_mask": True, "edit": False}
+        assert info["can"] == {
+            "answer": True,
+            "retrieve": True,
+            "fill_mask": True,
+            "edit": False,
+            "add": False,
+        }
         assert info["examples"] == ["Where is Tavil?", "Who is Lind?"]
         status, result = get(address, "/v1/answer", {"question": QUESTION}, READER)
         assert status == 200

@@ -55,7 +55,7 @@ def _service_routes(service: Service) -> APIRouter:
 
     @router.get(
         "/v1/info", operation_id="info", summary="What is served",
-        response_model=Info, responses={**common, **described(401)},
+        response_model=Info, responses={**common, **described(401, 503)},
     )  # fmt: skip
     def info() -> Json:
         """Names, versions and sizes, what the run can do, and questions to try."""

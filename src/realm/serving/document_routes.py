@@ -21,8 +21,8 @@ IdOfPath = Annotated[
         examples=["ports/keld"],
     ),
 ]
-_READING = problems(401, 408, 413, 421, 422)
-_EDITING = problems(400, 401, 403, 408, 413, 415, 421, 422, 503, 504)
+_READING = problems(401, 408, 413, 421, 422, 503)
+_EDITING = problems(400, 401, 403, 408, 409, 413, 415, 421, 422, 503, 504)
 
 
 def document_routes(service: Service) -> APIRouter:

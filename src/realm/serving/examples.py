@@ -108,7 +108,7 @@ INFO: dict[str, Any] = {
     "corpus_version": _VERSIONS["corpus_version"],
     "num_documents": 324,
     "num_passages": 340,
-    "can": {"answer": True, "retrieve": True, "fill_mask": True, "edit": True},
+    "can": {"answer": True, "retrieve": True, "fill_mask": True, "edit": True, "add": True},
     "examples": ["Who designed the Lomvar Bridge?", "Tavil is a [MASK] at the sea."],
 }
 

@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +22,7 @@ from realm.serving.tokens import Right, Tokens
 ACCESS_LOG = logging.getLogger("realm.serving.access")
 ERROR_LOG = logging.getLogger("realm.serving.errors")
 HEALTH = ("/healthz", "/readyz")
+METRICS = "/metrics"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HEADERS = {
     "Content-Security-Policy": (
@@ -36,6 +37,8 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")  # that are counted by their
 _EDITING = ("PUT", "PATCH", "DELETE")
 _DOCUMENTS = "/v1/documents"
 _MOST_DIGITS = 18  # of a length that is looked at
+_DISCARDED = 4  # times the most that a body may have
+_DISCARD_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Gate:
         response = _Response(send)
         with self._counted(scope, response):
             try:
+                if scope["method"] == "HEAD":  # the server leaves the body out
+                    scope = {**scope, "method": "GET"}
                 self._check(scope)
                 receive = await self._read(scope, receive)
                 await self._app(scope, receive, response.send)
@@ -114,7 +119,7 @@ class Gate:
             )
         if method in ("POST", "PUT"):
             _check_content_type(headers)
-        if self._service.is_draining:
+        if self._service.is_draining and path != METRICS:  # the end is watched as well
             raise busy("the service is shutting down: try again soon")
 
     def _check_host(self, headers: Headers) -> None:
@@ -142,6 +147,9 @@ class Gate:
         try:
             async with asyncio.timeout(settings.deadline_seconds):
                 body = await _body(Headers(scope=scope), receive, limit)
+        except ProblemError:
+            await _discard(receive, _DISCARDED * limit)
+            raise
         except TimeoutError:
             raise ProblemError(408, "the body did not come in time: send it again") from None
         messages = [body]
@@ -191,6 +199,17 @@ async def _body(headers: Headers, receive: Receive, limit: int) -> Message:
             raise _too_large(limit)
         has_more = message.get("more_body", False)
     return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+
+async def _discard(receive: Receive, limit: int) -> None:
+    """Read on for a while: a client that is still sending would never see the answer."""
+    size, has_more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while has_more and size < limit:
+                message = await receive()
+                size += len(message.get("body", b""))
+                has_more = message["type"] == "http.request" and message.get("more_body", False)
 
 
 def _too_large(limit: int) -> ProblemError:

@@ -25,7 +25,11 @@ def describe(run: Run, corpus: Corpus) -> Served:
     name = run.newest_checkpoint()
     missing = {
         use: reason
-        for use, reason in (("answer", no_answers(run)), ("fill_mask", _no_filling(run)))
+        for use, reason in (
+            ("answer", no_answers(run)),
+            ("fill_mask", _no_filling(run)),
+            ("add", _no_embedding(run)),
+        )
         if reason
     }
     return Served(
@@ -63,6 +67,15 @@ def no_answers(run: Run) -> str:
     """Why the run answers no questions; empty where it does."""
     try:
         run.require_answering(run.newest_checkpoint())
+    except ArtifactError as error:
+        return str(error)
+    return ""
+
+
+def _no_embedding(run: Run) -> str:
+    """Why no document can be added; empty where one can."""
+    try:
+        run.require("passage embedder")
     except ArtifactError as error:
         return str(error)
     return ""

@@ -220,6 +220,7 @@ class Abilities(Sent):
     retrieve: bool
     fill_mask: bool
     edit: bool
+    add: bool
 
 
 class Info(Sent):

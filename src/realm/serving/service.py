@@ -149,6 +149,7 @@ class Service:
             "retrieve": True,
             "fill_mask": "fill_mask" not in missing,
             "edit": self.settings.can_edit,
+            "add": self.settings.can_edit and "add" not in missing,
         }
 
     @property

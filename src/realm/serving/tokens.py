@@ -67,6 +67,8 @@ def _parse(line: str, place: str) -> tuple[bytes, Right]:
     right = next((right for right in _RIGHTS if right == words[0]), None)
     if right is None or len(words) != 2:
         raise SettingError(f"{place}: write `read TOKEN` or `edit TOKEN`")
+    if not words[1].isascii():
+        raise SettingError(f"{place}: a token has letters, digits and signs of ASCII alone")
     if len(words[1]) < _SHORTEST:
         raise SettingError(
             f"{place}: the token has fewer than {_SHORTEST} characters: make one with "

@@ -14,7 +14,7 @@ import { askForToken, token } from "./token.js";
 /** @typedef {{id: string, title: string, text: string}} NewDocument */
 /** @typedef {{id: string, title: string, num_passages: number, origin: string}} Summary */
 /** @typedef {{id: string, action: "added" | "replaced" | "removed", num_passages: number}} Edit */
-/** @typedef {{name: string, model: string, snapshot: string, snapshot_age_seconds: number | null, corpus_version: string, num_documents: number, num_passages: number, can: {answer: boolean, retrieve: boolean, fill_mask: boolean, edit: boolean}, examples: string[]}} Info */
+/** @typedef {{name: string, model: string, snapshot: string, snapshot_age_seconds: number | null, corpus_version: string, num_documents: number, num_passages: number, can: {answer: boolean, retrieve: boolean, fill_mask: boolean, edit: boolean, add: boolean}, examples: string[]}} Info */
 
 /** What the server refused, in its own words. */
 export class Refusal extends Error {

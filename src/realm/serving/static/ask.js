@@ -85,7 +85,7 @@ function card({ text, probability, document_id, start, end, passage: evidence },
     element("h2", { class: "answer", dir: "auto" }, text),
     element("p", { class: "probability" }, bar(probability), element("strong", {}, percent(probability)), ` ${inWords(probability)}`),
     passage(evidence.text, answer_start, answer_end, place ? 130 : 320),
-    source(document_id, evidence.title, { start, end }));
+    source(document_id, evidence.title, { start, end, words: text }));
 }
 
 /**

@@ -4,7 +4,7 @@ import { readDocument } from "./api.js";
 import { element } from "./dom.js";
 import { count } from "./format.js";
 import { createInquiry } from "./inquiry.js";
-import { highlighted } from "./passages.js";
+import { highlighted, placeOf } from "./passages.js";
 import { address } from "./routes.js";
 
 /**
@@ -29,8 +29,9 @@ export function documentView(app) {
     heading.focus({ preventScroll: true });
     inquiry.run(key, (signal) => readDocument(id, signal), (found) => {
       heading.textContent = found.title || id;
+      document.title = `${heading.textContent} – REALM`;
       queueMicrotask(pointOut); // once the text stands on the page
-      return shownDocument(found, offset(query.start), offset(query.end));
+      return shownDocument(found, offset(query.start), offset(query.end), query.words);
     });
   }
 
@@ -65,14 +66,20 @@ function offset(text) {
  * @param {Awaited<ReturnType<typeof readDocument>>} found
  * @param {number | null} start
  * @param {number | null} end
+ * @param {string} [words] that stood there when the address was made
  * @returns {import("./inquiry.js").Shown}
  */
-function shownDocument({ id, text, origin, num_passages }, start, end) {
+function shownDocument({ id, text, origin, num_passages }, start, end, words) {
+  const there = start == null || end == null ? "" : [...text].slice(start, end).join("");
+  const isChanged = words && there.replace(/\s+/g, " ") !== words.replace(/\s+/g, " ");
+  if (isChanged) [start, end] = placeOf(text, words);
+  const where = start == null ? "its words are no longer there" : "its words stand elsewhere now";
+  const notice = isChanged && element("p", { class: "notice" }, `This document was changed since it was cited: ${where}.`);
   const facts = element("p", { class: "source" },
     element("code", { dir: "auto" }, id),
     element("span", {}, count(num_passages, "passage")),
     origin === "edited" && element("span", { class: "badge" }, "added here"));
   const article = element("article", { class: "card document", dir: "auto" }, highlighted(text, start, end));
   const link = element("a", { href: address("documents") }, "All documents");
-  return { content: [facts, article], summary: [count(text.length, "character")], link };
+  return { content: notice ? [facts, notice, article] : [facts, article], summary: [count([...text].length, "character")], link };
 }

@@ -36,20 +36,20 @@ export function documentRow(summary, app, onchange) {
 
   async function takeAway() {
     const found = await readDocument(id);
-    const obstacle = obstacleTo(found);
-    if (!obstacle) return remove(found.text);
+    const obstacle = app.info.can.add ? obstacleTo(found) : "this run has nothing that embeds it";
+    if (!obstacle) return remove(found);
     const forGood = button(`Remove ${name} for good`, "Remove for good", () => remove(null));
     row.querySelector("button").replaceWith(forGood);
     forGood.focus();
     wrong.textContent = `Once removed it cannot be put back from here: ${obstacle}.`;
   }
 
-  /** @param {string | null} text that Undo puts back, if it can */
-  async function remove(text) {
+  /** @param {{title: string, text: string} | null} found what Undo puts back, if it can */
+  async function remove(found) {
     const { corpus_version } = await removeDocument(id);
     app.noteVersion(corpus_version);
     const dismiss = element("button", { type: "button", "aria-label": `Dismiss ${name}`, onclick: leave }, "✕");
-    const undo = text === null ? "" : button(`Put ${name} back`, "Undo", () => putBack(text));
+    const undo = found === null ? "" : button(`Put ${name} back`, "Undo", () => putBack(found));
     const until = undo && ": it can be put back until this page is closed";
     row.className = "removed";
     row.replaceChildren(element("p", { class: "what soft" }, "Removed ", element("bdi", {}, name), until), undo, dismiss, wrong);
@@ -58,8 +58,8 @@ export function documentRow(summary, app, onchange) {
     onchange(row);
   }
 
-  /** @param {string} text */
-  async function putBack(text) {
+  /** @param {{title: string, text: string}} found */
+  async function putBack({ title, text }) {
     if (await isThere(id)) throw new Error("A document with this id is there again, and would be replaced.");
     const { edits, corpus_version } = await putDocuments([{ id, title, text }]);
     app.noteVersion(corpus_version);
@@ -71,7 +71,8 @@ export function documentRow(summary, app, onchange) {
   function leave() {
     const next = row.nextElementSibling ?? row.previousElementSibling;
     row.remove();
-    (next ?? document).querySelector("h1, a, button")?.focus();
+    const focus = next?.querySelector("a, button") ?? document.querySelector("h1");
+    if (focus instanceof HTMLElement) focus.focus();
   }
 
   /**

@@ -20,12 +20,14 @@ export function documentsView(app) {
   const list = createList(app);
   const search = createForm({ label: "Search titles, texts and ids", button: "Search", onsubmit: look });
   const { input } = search;
-  const adding = app.info.can.edit
+  const adding = app.info.can.add
     ? createAdding((version) => {
         app.noteVersion(version);
         list.load(input.value.trim());
       })
-    : element("p", { class: "notice" }, "The documents of this server can be read here, not changed.");
+    : element("p", { class: "notice" }, app.info.can.edit
+      ? "Documents can be removed here, but not added: this run has nothing that embeds them."
+      : "The documents of this server can be read here, not changed.");
   const view = element("div", { class: "stack" }, heading, adding, search.element, list.element);
   let shown = "";
   let typing = 0;
@@ -111,6 +113,8 @@ function createList(app) {
   /** @param {string} wanted */
   function load(wanted) {
     text = wanted;
+    after = "";
+    more.hidden = true; // what is there goes on behind another text
     void page(false);
   }
 

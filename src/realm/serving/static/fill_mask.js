@@ -71,7 +71,10 @@ function fillingList(heading, query, fillings, shareOf) {
   const items = fillings.map((filling) => {
     const href = address("fill-mask", { text: query, filling: filling.text.replaceAll(BETWEEN_GAPS, " ") });
     const share = shareOf(filling);
-    return element("li", {}, element("a", { href, dir: "auto" }, filling.text), bar(share), element("span", { class: "number" }, percent(share)));
+    // A part of a word would be asked for as other wordpieces than it is.
+    const isOfWords = !filling.text.split(BETWEEN_GAPS).some((words) => words.startsWith("##"));
+    const text = isOfWords ? element("a", { href, dir: "auto" }, filling.text) : element("span", { dir: "auto" }, filling.text);
+    return element("li", {}, text, bar(share), element("span", { class: "number" }, percent(share)));
   });
   return element("section", { class: "card" }, element("h2", {}, heading), element("ol", { class: "fillings" }, items));
 }

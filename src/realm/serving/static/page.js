@@ -115,8 +115,9 @@ function change(name, app) {
   pointAt(name);
   main.replaceChildren(found.view.element);
   const isAsking = name === "ask" && !location.hash.includes("?");
-  const focus = isAsking && found.view.input ? found.view.input : found.focus ?? found.view.heading;
-  if (focus instanceof HTMLElement && main.contains(focus)) focus.focus({ preventScroll: true });
+  const before = main.contains(found.focus) ? found.focus : found.view.heading;
+  const focus = isAsking && found.view.input ? found.view.input : before;
+  if (focus instanceof HTMLElement) focus.focus({ preventScroll: true });
   scrollTo(0, found.scroll);
 }
 
@@ -188,8 +189,12 @@ function onKey(event) {
 }
 
 addEventListener("keydown", onKey);
-// A file that misses the place for it would replace the page.
-for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+// A file that misses the place for it would replace the page; words that are dropped may go into a box.
+for (const name of /** @type {("dragover" | "drop")[]} */ (["dragover", "drop"])) {
+  addEventListener(name, (event) => {
+    if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+  });
+}
 document.getElementById("skip")?.addEventListener("click", (event) => {
   event.preventDefault(); // its address would be taken for a view's
   main.focus();

@@ -83,11 +83,12 @@ export function placeOf(text, words) {
  * Where words come from, one click away.
  * @param {string} id
  * @param {string} title
- * @param {{start?: number, end?: number}} [place] characters of the document that are to be seen
+ * @param {{start?: number, end?: number, words?: string}} [place] characters of the document that are to be
+ *   seen, and what they say
  * @param {import("./dom.js").Child[]} facts
  */
 export function source(id, title, place = {}, ...facts) {
-  const link = element("a", { href: documentAddress(id, place.start, place.end), dir: "auto" }, title || id);
+  const link = element("a", { href: documentAddress(id, place.start, place.end, place.words), dir: "auto" }, title || id);
   const name = title && title !== id && element("code", { dir: "auto" }, id);
   return element("p", { class: "source" }, link, name, facts);
 }

@@ -71,10 +71,12 @@ function readJsonLine(line, number) {
   } catch {
     throw new Error(`line ${number} is not valid JSON`);
   }
-  const { id, title = "", text } = value ?? {};
+  const { id: given, title: named, text } = value ?? {};
+  const [id, title] = [Number.isInteger(given) ? String(given) : given, named ?? ""];
   if ([id, title, text].some((part) => typeof part !== "string") || !id) {
     throw new Error(`line ${number} needs "id", "title" and "text"`);
   }
+  if (!text.trim()) throw new Error(`line ${number} has no text`);
   return { id, title, text };
 }
 
@@ -85,9 +87,11 @@ function readJsonLine(line, number) {
  * @param {string} stem
  */
 function readHtml(markup, id, stem) {
-  // Attributes go first: a policy that refuses inline styles also speaks up about those in here.
-  const bare = markup.replace(/<([a-z][^\s/>]*)((?:"[^"]*"|'[^']*'|[^"'>])*)>/gi, (_, name, rest) =>
-    /\shidden(?=[\s=/]|$)/i.test(rest) ? `<${name} hidden>` : `<${name}>`);
+  // Attributes go first: a policy that refuses inline styles also speaks up about those in here. Scripts
+  // go before them, since what they compare (`i<n`) looks like the beginning of a tag.
+  const shown = markup.replace(/<!--[\s\S]*?-->|<(script|style)\b[\s\S]*?<\/\1\b[^>]*>/gi, "");
+  const bare = shown.replace(/<([a-z][^\s/<>]*)((?:"[^"]*"|'[^']*'|[^"'<>])*)>/gi, (_, name, rest) =>
+    /\shidden(?=[\s=/]|$)/i.test(rest.replace(/"[^"]*"|'[^']*'/g, '""')) ? `<${name} hidden>` : `<${name}>`);
   const page = new DOMParser().parseFromString(bare, "text/html");
   const title = (page.querySelector("title")?.textContent ?? "").replace(/\s+/g, " ").trim();
   for (const hidden of page.querySelectorAll(HIDDEN)) hidden.remove();

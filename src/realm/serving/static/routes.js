@@ -30,9 +30,10 @@ export function address(view, query = {}, id = "") {
  * @param {string} id
  * @param {number | null} [start]
  * @param {number | null} [end]
+ * @param {string} [words] that stand there
  */
-export function documentAddress(id, start, end) {
-  return address("document", { start, end }, id);
+export function documentAddress(id, start, end, words) {
+  return address("document", { start, end, words }, id);
 }
 
 /**
