@@ -248,7 +248,8 @@ def test_a_refresh_beside_the_trainer_ages_by_the_steps_meanwhile(
     step = costs.realm(changed.pretrain.objective, changed.pretrain.loop)
     # One of two threads refreshes: the corpus takes twice as long, and so do the trainer's trunks.
     step.seconds["trunks"] *= 2
-    expected = 2 * costs.embed(WORK.passages, WORK.num_passages) / step.total
+    # A step is 1.3 times its parts.
+    expected = 2 * costs.embed(WORK.passages, WORK.num_passages) / (1.3 * step.total)
     assert plan.refresh_age == pytest.approx(math.ceil(expected), abs=2)
     assert plan.oldest >= plan.refresh_age + changed.pretrain.refresh.every - 1
 
@@ -267,3 +268,22 @@ def test_what_does_not_fit_is_said(experiment: Experiment, machine: Machine) -> 
     small = machine.model_copy(update={"memory_gigabytes": 0.1})
     assert any("will not fit" in note for note in make_plan(experiment, WORK, small).notes)
     assert make_plan(experiment, WORK, machine).notes == ()
+
+
+def test_a_second_tower_needs_room(experiment: Experiment, machine: Machine) -> None:
+    moving = with_overrides(experiment, [
+        "pretrain.objective.embedder_trains='all'", "warm_start.embedder.objective.trains='all'",
+        "warm_start.embedder.objective.teacher_share=0.0",
+    ])  # fmt: skip
+    apart = with_overrides(moving, ["embedder.shared_towers=false"])
+    one, two = (
+        {stage.name: stage for stage in make_plan(each, WORK, machine).stages}
+        for each in (moving, apart)
+    )
+    weights = Costs(moving, WORK, machine).embedder.num_weights
+    # Masters, two moments, gradients and the weights themselves in half precision.
+    more = weights * (4 + 8 + 4 + 2) / 1e9
+    for name in ("warm-start-embedder", "pretrain"):
+        assert two[name].gigabytes - one[name].gigabytes == pytest.approx(more, rel=0.01)
+    # Fine-tuning always gives the questions a tower of their own.
+    assert two["finetune"].gigabytes == pytest.approx(one["finetune"].gigabytes, rel=0.01)

@@ -67,6 +67,22 @@ def test_the_beginning_speaks_for_the_whole(
     assert found.num_train_questions == 0
 
 
+@pytest.mark.parametrize("is_packed_first", [True, False])
+def test_each_source_speaks_for_itself(
+    is_packed_first: bool, trunk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes on the disk are not the same of packed rows and of plain files."""
+    packed, folder = tmp_path / "rows.jsonl.gz", tmp_path / "notes"
+    packed.write_bytes(gzip.compress(rows(400).encode()))
+    folder.mkdir()
+    for number in range(100):
+        (folder / f"{number}.txt").write_text("A river rises here. " * 3, "utf-8")
+    monkeypatch.setattr(workload, "_SAMPLE_BYTES", packed.stat().st_size // 3)
+    sources = (str(packed), str(folder)) if is_packed_first else (str(folder), str(packed))
+    found = estimate_workload(experiment_of(trunk_folder, sources=sources))
+    assert found.num_passages == pytest.approx(400 + 100, rel=0.1)
+
+
 def test_a_small_folder_is_counted_whole(trunk_folder: Path, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text("A river rises here. It ends there.", "utf-8")

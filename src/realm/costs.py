@@ -163,7 +163,7 @@ class Costs:
             operations += 6.0 * settings.teacher_passages * shape.width * self.width
             step.seconds["teacher"] += operations / (1e12 * self.machine.matrix_teraflops["fp32"])
             step.seconds["teacher"] += pairs / self.machine.span_numbers
-        whole = self.embedder.num_weights if use == "training" else 0.0
+        whole = self.embedder.num_weights * self.num_towers if use == "training" else 0.0
         self._move(step, whole + self.embedder.shape.width * self.width)
         return step
 
@@ -195,7 +195,7 @@ class Costs:
         self._encode(step, asked, joints, len(joints), use, budget, loop)
         self._fill_masks(step, self.reader, len(joints) * _MASKS, use)
         if use == "training":
-            whole = self.embedder.num_weights * self._num_towers if embedding == use else 0.0
+            whole = self.embedder.num_weights * self.num_towers if embedding == use else 0.0
             self._move(step, self.reader.num_weights + whole + self.width * self.width)
         return step
 
@@ -237,7 +237,8 @@ class Costs:
     # -- parts ----------------------------------------------------------------------------
 
     @property
-    def _num_towers(self) -> int:
+    def num_towers(self) -> int:
+        """Embedders that the model has: one for both sides, or one for each."""
         return 1 if self.experiment.embedder.shared_towers else 2
 
     def _own_share(self, batch_size: int) -> int:

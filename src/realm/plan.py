@@ -107,7 +107,7 @@ class _Planner:
         age = refresh.adoption_lag
         if age is None:
             # Inline, training waits for the snapshot: it is adopted where it was made.
-            steps = self._refresh_seconds() / self._pretrain_step().total
+            steps = self._refresh_seconds() / self._seconds_of(self._pretrain_step())
             age = 0 if refresh.mode == "inline" else math.ceil(steps)
         # A refresh that takes longer than its interval leaves out the checkpoints in between.
         rounds = max(1, math.ceil(age / refresh.every))
@@ -251,23 +251,32 @@ class _Planner:
     def _rested(self, is_resting: bool) -> float:
         costs = self._costs
         projection = costs.embedder.shape.width * costs.width
-        return projection if is_resting else costs.embedder.num_weights + projection
+        return projection if is_resting else self._embedders() + projection
+
+    def _embedders(self, num_towers: int = 0) -> float:
+        """Weights of the embedder's trunks."""
+        return self._costs.embedder.num_weights * (num_towers or self._costs.num_towers)
 
     def _training(
         self, name: str, step: Step, loop: LoopSettings, moved: float, once: float = 0.0
     ) -> Stage:
-        whole = self._costs.reader.num_weights + self._costs.embedder.num_weights
+        # Fine-tuning gives the questions a tower of their own.
+        num_towers = 2 if name == "finetune" else 0
+        whole = self._costs.reader.num_weights + self._embedders(num_towers)
         saved_bytes = 4 * whole + _MOMENT_BYTES * moved
         num_saves = 1 + math.ceil(loop.num_steps / loop.save_every)
         saving = num_saves * saved_bytes / self._machine.written_bytes
         per_weight = _MASTER_BYTES + _MOMENT_BYTES + _GRADIENT_BYTES
         held = moved * per_weight + 4 * (whole - moved) + 2 * whole + step.kept_bytes
         parts = ", ".join(f"{part} {seconds / step.total:.0%}" for part, seconds in step.longest(3))
-        each = step.total * _WHOLE_STEP.get(self._machine.device, 1.0)
+        each = self._seconds_of(step)
         detail = f"{loop.num_steps:,} steps of {each:.3g} s: {parts}"
         seconds = loop.num_steps * each + once + saving
         return Stage(name, seconds, self._machine.base_gigabytes + held / 1e9, detail)
 
+    def _seconds_of(self, step: Step) -> float:
+        return step.total * _WHOLE_STEP.get(self._machine.device, 1.0)
+
     def _forward(self, name: str, seconds: float) -> Stage:
-        whole = self._costs.reader.num_weights + self._costs.embedder.num_weights
+        whole = self._costs.reader.num_weights + self._embedders()
         return Stage(name, seconds, self._machine.base_gigabytes + 6 * whole / 1e9)

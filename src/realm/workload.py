@@ -24,6 +24,7 @@ from realm.examples.question import read_questions
 from realm.experiment import Experiment, expand
 from realm.models.trunk import DEFAULT_TRUNK, find_trunk, locate_trunk, read_tokenizer
 
+_MOST_TIMES = 50
 _SAMPLE_BYTES = 1 << 20  # of each source, as it lies on the disk
 _LINES, _PAGES = (".jsonl", ".csv", ".tsv", ".txt", ".md", ".markdown"), ".xml"
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
@@ -59,24 +60,34 @@ class Workload:
     """What was assumed."""
 
 
+@dataclass(frozen=True)
+class _Sample:
+    documents: list[DocumentCut]
+    scale: float
+
+
 def estimate_workload(experiment: Experiment, num_passages: int | None = None) -> Workload:
     """Look at the sources and questions of a recipe; `num_passages` overrules the count."""
     tokenizer = read_tokenizer(find_trunk(experiment.vocabulary_of) or locate_trunk(DEFAULT_TRUNK))
     notes: list[str] = []
-    cut, scale = _cut_sample(experiment, tokenizer, notes)
-    queries = experiment.packing.query_tokens
-    work = _assumed(experiment) if not cut else _sampled(cut, scale, queries)
+    samples = [
+        sample
+        for source in experiment.sources
+        if (sample := _sample_of(source, experiment, tokenizer, notes)).documents
+    ]
+    work = _sampled(samples, experiment.packing.query_tokens) if samples else _assumed(experiment)
     if num_passages is not None:
         share = num_passages / work.num_passages
         work = replace(work, num_passages=num_passages, num_characters=work.num_characters * share)
-    elif not cut:
+    elif not samples:
         notes.append(
             f"the sources cannot be looked at: {_UNKNOWN_PASSAGES:,} passages are assumed; say how "
             "many there are with --passages"
         )
     lengths, numbers = _questions(experiment.train_questions, tokenizer, notes)
     _, in_dev = _questions(experiment.dev_questions, tokenizer, notes)
-    questions = np.array(lengths or [_QUESTION_TOKENS + 2]).clip(max=queries)
+    questions = np.array(lengths or [_QUESTION_TOKENS + 2])
+    questions = questions.clip(max=experiment.packing.query_tokens)
     return replace(
         work, questions=questions, num_train_questions=sum(numbers), dev_questions=tuple(in_dev),
         notes=tuple(notes),
@@ -91,19 +102,27 @@ def _assumed(experiment: Experiment) -> Workload:
     )  # fmt: skip
 
 
-def _sampled(cut: Sequence[DocumentCut], scale: float, query_tokens: int) -> Workload:
-    passages = [
-        len(document.title_token_ids) + len(passage.token_ids) + NUM_SPECIAL_TOKENS
-        for document in cut for passage in document.passages
-    ]  # fmt: skip
-    sentences = [
-        length + 2
-        for document in cut for passage in document.passages
-        for length in np.diff(passage.sentence_ends, prepend=0).tolist()
-    ]  # fmt: skip
-    characters = sum(len(passage.text) for document in cut for passage in document.passages)
+def _sampled(samples: Sequence[_Sample], query_tokens: int) -> Workload:
+    least = min(sample.scale for sample in samples)
+    passages, sentences = list[int](), list[int]()
+    num_passages = num_characters = 0.0
+    for sample in samples:
+        # What stands for more counts as often, within reason.
+        times = min(_MOST_TIMES, round(sample.scale / least))
+        cut = [passage for document in sample.documents for passage in document.passages]
+        num_passages += sample.scale * len(cut)
+        num_characters += sample.scale * sum(len(passage.text) for passage in cut)
+        passages += times * [
+            len(document.title_token_ids) + len(passage.token_ids) + NUM_SPECIAL_TOKENS
+            for document in sample.documents for passage in document.passages
+        ]  # fmt: skip
+        sentences += times * [
+            length + 2
+            for passage in cut
+            for length in np.diff(passage.sentence_ends, prepend=0).tolist()
+        ]
     return _workload(
-        round(scale * len(passages)), scale * characters,
+        round(num_passages), num_characters,
         np.array(passages), np.array(sentences).clip(max=query_tokens),
     )  # fmt: skip
 
@@ -114,16 +133,16 @@ def _workload(
     return Workload(num_passages, num_characters, passages, sentences, passages, 0, (), ())
 
 
-def _cut_sample(
-    experiment: Experiment, tokenizer: Tokenizer, notes: list[str]
-) -> tuple[list[DocumentCut], float]:
-    """Documents from the beginnings of the sources, and how often they fit into the whole."""
+def _sample_of(
+    source: str, experiment: Experiment, tokenizer: Tokenizer, notes: list[str]
+) -> _Sample:
+    """Documents from the beginning of a source, and how often they fit into the whole."""
     cut: list[DocumentCut] = []
     sampled = total = 0.0
-    for file in _files_of(experiment.sources):
+    for file in _files_of([source]):
         size = file.stat().st_size
         total += size
-        if sampled >= len(experiment.sources) * _SAMPLE_BYTES:
+        if sampled >= _SAMPLE_BYTES:
             continue  # a folder of many files: those that come first speak for the others
         try:
             with TemporaryDirectory() as folder:
@@ -134,7 +153,7 @@ def _cut_sample(
             continue
         cut += cut_documents(documents, tokenizer, experiment.corpus)
         sampled += share * size
-    return cut, total / sampled if sampled else 0.0
+    return _Sample(cut, total / sampled if sampled else 0.0)
 
 
 def _files_of(sources: Iterable[str]) -> list[Path]:
