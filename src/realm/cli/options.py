@@ -1,22 +1,25 @@
 """Which options does every command share, and which run do they open?
 
-A run keeps its settings: a recipe is needed once, when the run begins. What a finished stage
-was made with, or a training has begun with, cannot be changed afterwards, so that no command works
-with half of a change and one that is refused leaves none behind.
+A run keeps its settings: a recipe is needed once, when the run begins; `late_changes` says what
+may be set later.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from realm.artifact import MANIFEST, is_finished, read_manifest
+from realm.artifact import MANIFEST, is_finished
+from realm.cli.late_changes import (
+    refuse_other_artifacts,
+    refuse_other_recipe,
+    refuse_other_trainings,
+)
 from realm.cli.terminal import say, show_progress
 from realm.errors import SettingError
 
 if TYPE_CHECKING:  # what trains needs seconds to import: commands do it when they run
-    from realm.experiment import Experiment
     from realm.stages import Run
 
 RunOption = Annotated[
@@ -72,10 +75,7 @@ JsonFileOption = Annotated[
 ]
 
 DEFAULT_SEEDS = 3  # of the rows of a table that are trained more than once
-# How quick it is made; and where the tokenizer is from, whose content the start compares.
-_MADE_WITHOUT = {"corpus.num_workers", "vocabulary_of"}
 _DEFAULT_RECIPE = "laptop"  # for documents of one's own, on two cores
-_MOST_NAMED = 3  # differing settings that an error lists
 
 
 def open_run(
@@ -99,14 +99,13 @@ def open_run(
     if recipe:
         wanted = read_recipe(recipe, assignments or ()).model_copy(update=changes)
         if saved is not None:
-            _refuse_other_recipe(path, recipe, saved, wanted)
+            refuse_other_recipe(path, recipe, saved, wanted)
     else:
         wanted = with_overrides(saved or read_recipe(_DEFAULT_RECIPE), assignments or ())
         wanted = wanted.model_copy(update=changes)
     if saved is not None:
-        _refuse_late_changes(path, saved, wanted)
-        _refuse_to_train_otherwise(path, saved, wanted)
-        _refuse_other_rows(path, saved, wanted)
+        refuse_other_artifacts(path, saved, wanted)
+        refuse_other_trainings(path, saved, wanted)
     elif not wanted.sources:
         raise SettingError(NO_DOCUMENTS)
     run = Run(path, wanted, show_progress)
@@ -127,7 +126,7 @@ def open_existing(path: Path, assignments: Sequence[str] | None = None) -> "Run"
 
     run = Run.open(path, show_progress)
     wanted = with_overrides(run.experiment, assignments or ())
-    _refuse_late_changes(path, run.experiment, wanted)
+    refuse_other_artifacts(path, run.experiment, wanted)
     return Run(path, wanted, show_progress)
 
 
@@ -202,93 +201,3 @@ def _say_if_newer(sources: Sequence[str], run: Path) -> None:
 def absolute(sources: Sequence[str]) -> tuple[str, ...]:
     """Paths that mean the same from any working directory; names of other kinds stay."""
     return tuple(s if s.startswith(("hub:", "${")) else str(Path(s).absolute()) for s in sources)
-
-
-def _refuse_other_recipe(
-    path: Path, recipe: str, saved: "Experiment", wanted: "Experiment"
-) -> None:
-    from realm.config import differing
-
-    names = differing(saved.model_dump(), wanted.model_dump())
-    if names:
-        named = ", ".join(names[:_MOST_NAMED])
-        more = " and others" if len(names) > _MOST_NAMED else ""
-        raise SettingError(
-            f"{path} has other settings than {recipe} ({named}{more}): leave the recipe out to go "
-            "on with the run's own, or take a new --run"
-        )
-
-
-def _refuse_late_changes(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
-    """Compare what each finished artifact was made with."""
-    from realm.tables.sharing import PARTS
-
-    for part in PARTS:
-        names = _differing(saved, wanted, part.settings)
-        if names and not part.trained_with and is_finished(path / part.path):
-            raise SettingError(
-                f"{path / part.path} is finished and was made with other settings "
-                f"({names[0]}): take a new --run"
-            )
-
-
-def _refuse_other_rows(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
-    """Compare with what the rows of tables were begun with."""
-    from realm.stages import Run
-    from realm.tables.making import MAY_DIFFER, ROWS
-
-    names = _differing(saved, wanted, [n for n in type(saved).model_fields if n not in MAY_DIFFER])
-    if names and any(map(Run.is_run, (path / ROWS).glob("*"))):
-        raise SettingError(
-            f"the rows of tables in {path / ROWS} were begun with other settings ({names[0]}): "
-            "delete them, or take a new --run"
-        )
-
-
-def _refuse_to_train_otherwise(path: Path, saved: "Experiment", wanted: "Experiment") -> None:
-    """Compare what each training has begun with; a model that was taken was trained elsewhere."""
-    from realm.run_folder import TAKEN_FROM, RunFolder
-    from realm.tables.sharing import PARTS, trained_by
-
-    run = RunFolder(path, wanted)
-    asks_others = bool(wanted.train_questions) and _differing(saved, wanted, ["train_questions"])
-    # Files that cannot be read are named before anything is kept.
-    questions = run.fingerprint_of_train_questions() if asks_others else ""
-    for part in PARTS:
-        inputs = _inputs_of_training(path / part.path) if part.trained_with else {}
-        if not inputs or TAKEN_FROM in inputs:
-            continue
-        others = [name for name in part.settings if name != "train_questions"]
-        names = _differing(saved, wanted, others)
-        if inputs.get("settings") != trained_by(part, wanted):  # else it goes back to what it was
-            names += _differing(saved, wanted, part.trained_with)
-        if questions and inputs.get("questions", questions) != questions:
-            names.append("train_questions")
-        chosen_by = _differing(saved, wanted, ("retrieval", "dev_questions"))
-        measured_by = inputs.get("development")
-        if measured_by and chosen_by and measured_by != run.fingerprint_of_development():
-            names += chosen_by
-        if names:
-            raise SettingError(
-                f"{path / part.path} was trained with other settings ({names[0]}): take a new "
-                "--run, or delete that folder to train it again"
-            )
-
-
-def _inputs_of_training(folder: Path) -> dict[str, str]:
-    """What its newest checkpoint was made from; nothing where it has not begun."""
-    from realm.training.state import latest_checkpoint
-
-    newest = latest_checkpoint(folder)
-    return {} if newest is None else read_manifest(newest).inputs
-
-
-def _differing(saved: "Experiment", wanted: "Experiment", groups: Iterable[str]) -> list[str]:
-    """The settings of these groups that differ."""
-    from realm.config import differing, plain_value_of
-
-    before, after = (
-        {name: plain_value_of(experiment, name) for name in groups}
-        for experiment in (saved, wanted)
-    )
-    return [name for name in differing(before, after) if name not in _MADE_WITHOUT]

@@ -94,13 +94,10 @@ def serve(  # noqa: PLR0913  (each is an option that an operator looks for by it
     with uncollected():  # until all is there that stays
         _need("fastapi", "uvicorn", "prometheus_client", command="serve", extra="serve")
         from realm.serving.process import bind
-        from realm.serving.service import ServiceSettings
 
         access, can_edit = _access(host, token_file, is_open=allow_edits)
         limits, changes = _limits_and_changes(assignments or ())
-        settings = ServiceSettings(
-            **limits.model_dump(), can_edit=can_edit, log_questions=log_questions
-        )
+        settings = limits.with_rights(can_edit=can_edit, log_questions=log_questions)
         with bind(host, port) as listener:  # first of all: a port in use is said at once
             opened = open_to_answer(run, model, sources or (), changes)
             _run(opened, listener, access, settings, drain_seconds)

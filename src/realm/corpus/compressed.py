@@ -9,7 +9,7 @@ from typing import Any
 import zstandard
 
 COMPRESSIONS = ("", ".gz", ".bz2", ".zst")
-_COMPRESSED_BYTES = 1 << 20
+_COMPRESSED_BYTES = 1 << 16  # what they stand for is kept at once
 
 
 def open_compressed(path: Path, compression: str) -> BufferedIOBase:

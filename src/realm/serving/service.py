@@ -41,6 +41,11 @@ class ServiceLimits(Settings):
     max_document_bytes: int = Field(default=16_000_000, ge=1)
     """Largest body of a request with documents."""
 
+    def with_rights(self, *, can_edit: bool, log_questions: bool) -> "ServiceSettings":
+        """The same with what options of their own decide."""
+        rights = {"can_edit": can_edit, "log_questions": log_questions}
+        return ServiceSettings(**self.model_dump(), **rights)
+
 
 class ServiceSettings(ServiceLimits):
     """The limits, and what options of their own decide."""
