@@ -131,6 +131,19 @@ def test_a_document_that_changed_since_it_was_cited(
     remove(page, LIGHTHOUSE["id"])
 
 
+def test_back_leads_to_the_questions_where_nothing_was_before(page: "Page") -> None:
+    put(page, LIGHTHOUSE)
+    address = f"/#/document/{LIGHTHOUSE['id']}"
+    page.goto(address)
+    page.get_by_role("link", name="All documents").click()
+    expect(page.locator("main h1")).to_have_text("Documents")
+    page.go_back()
+    expect(page.locator("main h1")).to_have_text(LIGHTHOUSE["title"])
+    page.get_by_role("link", name="← Back").click()
+    expect(page.get_by_label("Your question")).to_be_visible()
+    remove(page, LIGHTHOUSE["id"])
+
+
 def test_an_address_asks_and_the_back_button_goes_from_question_to_question(page: "Page") -> None:
     first, second = questions(page)[:2]
     page.goto("/")

@@ -44,7 +44,7 @@ const about = /** @type {HTMLElement} */ (document.getElementById("about"));
 /** @type {Map<string, Kept>} */
 const kept = new Map();
 let current = "";
-let numVisited = 0;
+let depth = 0; // of what is shown, in the entries of this page's history
 let numDescribed = 0;
 let isForced = false;
 
@@ -58,8 +58,8 @@ function start(facts) {
       if (location.hash === hash) show(app);
       else location.hash = hash;
     },
-    rename: (hash) => history.replaceState(null, "", hash),
-    canGoBack: () => numVisited > 1,
+    rename: (hash) => history.replaceState(history.state, "", hash),
+    canGoBack: () => depth > 1,
     noteVersion(version) {
       if (version === app.info.corpus_version) return;
       app.info.corpus_version = version; // at once: the next click must not find what was kept from before
@@ -84,7 +84,8 @@ async function refreshInfo(app) {
 /** @param {App} app */
 function show(app) {
   const route = routeHere();
-  numVisited += 1;
+  depth = history.state?.depth ?? depth + 1; // an entry that was gone back to knows its place
+  history.replaceState({ depth }, "");
   if (route.view !== current) change(route.view, app);
   const { view } = /** @type {Kept} */ (kept.get(current));
   view.enter(route, isForced);
