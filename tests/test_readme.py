@@ -13,7 +13,7 @@ from realm.cli.main import app
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-_COMMAND = "(?:evaluate |spans (?=train))?[a-z-]+"
+_COMMAND = "(?:evaluate |documents (?=add|remove|list)|spans (?=train))?[a-z-]+"
 
 
 def commands() -> dict[str, Command]:

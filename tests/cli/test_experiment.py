@@ -153,4 +153,5 @@ def test_what_cannot_be_made_is_said_at_once(recipe: Path, finished: Path, tmp_p
     shutil.copytree(finished, run)
     longer = ("--set", "finetune.loop.num_steps=3", "--rows", "realm")
     message = error_of(realm("experiment", "table2", "--run", run, *longer))
-    assert "realm-0 was begun with other settings (finetune.loop.num_steps)" in message
+    assert "rows were begun with other settings (finetune.loop.num_steps)" in message
+    assert Run.open(run).experiment == Run.open(finished).experiment

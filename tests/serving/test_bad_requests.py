@@ -153,7 +153,8 @@ def test_a_body_without_end_is_not_read_to_the_end(corpus: MemoryCorpus) -> None
     response = asyncio.run(ask())
     check(response, 413)
     assert response.headers["Connection"] == "close"
-    assert num_sent < 10
+    # A few times the limit, so that a sender sees the answer; then no more.
+    assert num_sent < 30
 
 
 def test_a_body_that_comes_too_slowly(corpus: MemoryCorpus) -> None:

@@ -121,7 +121,7 @@ def _checksum(file: Path) -> bytes:
         raise SourceError(f"{file} cannot be read ({error}): repair or replace it") from error
 
 
-def _read_source(source: str | Path, below: Sequence[Path]) -> Iterator[tuple[Page, str]]:
+def _read_source(source: str | Path, below: Sequence[Path] = ()) -> Iterator[tuple[Page, str]]:
     """The documents of a source, each with the name that may not occur twice, if any."""
     if str(source).startswith(HUB):
         yield from _named((_document(*row) for row in tables.read_hub(str(source))), None)
