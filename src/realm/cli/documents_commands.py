@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from realm.corpus.documents import Document
     from realm.living.corpus import LivingCorpus
     from realm.living.state import Edit
+    from realm.stages import Run
 
 _MOST_LISTED = 50
 
@@ -42,8 +43,9 @@ def add(
     """
     from realm.experiment import expand
 
-    with _corpus(run) as corpus:
-        folders = [Path(expand(source)) for source in open_existing(run).experiment.sources]
+    opened = open_existing(run)
+    folders = [Path(expand(source)) for source in opened.experiment.sources]
+    with _corpus(opened) as corpus:
         edits = corpus.put(_new(corpus, sources, folders))
         _show(run, edits, corpus)
 
@@ -56,7 +58,7 @@ def remove(
     """Remove documents: all of them, or none."""
     from realm.corpus.documents import replace_surrogates
 
-    with _corpus(run) as corpus:
+    with _corpus(open_existing(run)) as corpus:
         _show(run, corpus.remove([replace_surrogates(name) for name in ids]), corpus)
 
 
@@ -76,7 +78,7 @@ def list_documents(
     ] = False,
 ) -> None:
     """Show the documents in the order of their ids."""
-    with _corpus(run) as corpus:
+    with _corpus(open_existing(run)) as corpus:
         found = corpus.list(text=text, after=after, limit=limit)
         num_documents = corpus.num_documents
     if as_json:
@@ -120,10 +122,10 @@ def _is_there(corpus: "LivingCorpus", document: "Document") -> bool:
 
 
 @contextmanager
-def _corpus(run: Path) -> Iterator["LivingCorpus"]:
+def _corpus(run: "Run") -> Iterator["LivingCorpus"]:
     from realm.living.corpus import LivingCorpus
 
-    corpus = LivingCorpus.open(open_existing(run))
+    corpus = LivingCorpus.open(run)
     try:
         yield corpus
     finally:

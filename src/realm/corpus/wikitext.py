@@ -194,8 +194,8 @@ def _convert(arguments: _Arguments) -> str:
         middle = "\u2013" if arguments[2] in {"-", "\u2013"} else f" {arguments[2]} "
         return f"{arguments[1]}{middle}{arguments[3]} {_UNITS.get(arguments[4], arguments[4])}"
     text = f"{arguments[1]} {_UNITS.get(arguments[2], arguments[2])}"
-    if _NUMBER.fullmatch(arguments[3]) and arguments[4] in _UNITS | _SMALL_UNITS:  # 6 feet 2 inches
-        text += f" {arguments[3]} {(_UNITS | _SMALL_UNITS)[arguments[4]]}"
+    if _NUMBER.fullmatch(arguments[3]) and arguments[4] in _UNITS:  # 6 feet 2 inches
+        text += f" {arguments[3]} {_UNITS[arguments[4]]}"
     return text
 
 
@@ -230,11 +230,11 @@ _MONTHS = (
     *("October", "November", "December"),
 )
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:/\d+)?")
-_SMALL_UNITS = {"oz": "ounces", "pt": "pints", "ch": "chains"}  # behind feet, pounds, miles
 _UNITS = {
     **{"sqmi": "square miles", "mi2": "square miles", "sqft": "square feet", "acre": "acres"},
     **{"km2": "km\u00b2", "m2": "m\u00b2", "m3": "m\u00b3", "C": "\u00b0C", "F": "\u00b0F"},
     **{"ft": "feet", "mi": "miles", "in": "inches", "yd": "yards", "lb": "pounds"},
+    **{"oz": "ounces", "pt": "pints", "ch": "chains"},
 }
 
 _TEMPLATES: dict[str, Callable[[_Arguments], str]] = {

@@ -147,9 +147,6 @@ class Gate:
         try:
             async with asyncio.timeout(settings.deadline_seconds):
                 body = await _body(Headers(scope=scope), receive, limit)
-        except ProblemError:
-            await _discard(receive, _DISCARDED * limit)
-            raise
         except TimeoutError:
             raise ProblemError(408, "the body did not come in time: send it again") from None
         messages = [body]
@@ -186,6 +183,7 @@ async def _body(headers: Headers, receive: Receive, limit: int) -> Message:
     """
     declared = headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > _MOST_DIGITS or int(declared) > limit):
+        await _discard(receive, _DISCARDED * limit)
         raise _too_large(limit)
     parts: list[bytes] = []
     size, has_more = 0, True
@@ -195,9 +193,11 @@ async def _body(headers: Headers, receive: Receive, limit: int) -> Message:
             raise ProblemError(400, "the client went away")
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > limit:
-            raise _too_large(limit)
         has_more = message.get("more_body", False)
+        if size > limit:
+            if has_more:
+                await _discard(receive, _DISCARDED * limit)
+            raise _too_large(limit)
     return {"type": "http.request", "body": b"".join(parts), "more_body": False}
 
 

@@ -180,7 +180,7 @@ def _what_counts(experiment: Experiment, name: str) -> Any:
 @cache
 def _tokenizer(trunk: str) -> str:
     try:
-        return read_tokenizer(locate_trunk(trunk)).to_str()
+        return fingerprint_of(read_tokenizer(locate_trunk(trunk)).to_str())
     except RealmError:  # it will be said where the tokenizer is needed
         return trunk
 
