@@ -254,6 +254,22 @@ def test_a_refresh_beside_the_trainer_ages_by_the_steps_meanwhile(
     assert plan.oldest >= plan.refresh_age + changed.pretrain.refresh.every - 1
 
 
+def test_a_step_without_retrieval_runs_the_reader_alone(
+    experiment: Experiment, machine: Machine
+) -> None:
+    alone, of_one = (
+        Costs(experiment, WORK, machine).realm(
+            experiment.pretrain.objective.model_copy(
+                update={"num_candidates": 1, "null_passage": is_null, "batch_size": 64}
+            ),
+            experiment.pretrain.loop,
+        )
+        for is_null in (True, False)
+    )
+    assert alone.seconds["search"] == 0 < of_one.seconds["search"]
+    assert alone.seconds["trunks"] < of_one.seconds["trunks"]
+
+
 def test_devices_share_a_batch(experiment: Experiment, machine: Machine) -> None:
     eight = machine.model_copy(update={"num_devices": 8, "weights": 1e15, "search_rows": 1e15})
     settings = experiment.pretrain.objective.model_copy(update={"batch_size": 64})

@@ -186,8 +186,9 @@ class Costs:
         step, budget = Step(), settings.token_budget
         size, found = self._own_share(settings.batch_size), settings.num_candidates - 1
         embedding: Use = use if settings.embedder_trains == "all" else "forward"
-        self._encode(step, self.embedder, self.work.sentences, size, embedding, budget, loop)
-        self._search(step, size)
+        if settings.retrieves:
+            self._encode(step, self.embedder, self.work.sentences, size, embedding, budget, loop)
+            self._search(step, size)
         run = 0 if self.keeps_vectors(settings) else size * found
         self._encode(step, self.embedder, self.work.passages, run, embedding, budget, loop)
         joints = self._joints(self.work.sentences, size * found, size)

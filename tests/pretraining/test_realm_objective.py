@@ -422,8 +422,13 @@ def test_null_candidates_have_no_utility(make: Make) -> None:
     assert scalars["null_probability"] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_the_null_passage_alone_is_no_retrieval(make: Make, small_model: Model) -> None:
+def test_the_null_passage_alone_is_no_retrieval(
+    make: Make, small_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     objective = make(num_candidates=1)
+    objective.index = None
+    for tower in (small_model.embedder.query_tower, small_model.embedder.passage_tower):
+        monkeypatch.setattr(tower, "pool", pytest.fail)
     loss, scalars = objective.loss(0)
     assert objective.rows.tolist() == [[NULL_ROW]] * 3
     assert scalars["null_loss"] == pytest.approx(float(loss.detach()), abs=1e-6)

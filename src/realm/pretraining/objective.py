@@ -56,6 +56,11 @@ class RealmSettings(MaskSettings):
     token_budget: int = 4096
     """Padded wordpieces in one forward pass."""
 
+    @property
+    def retrieves(self) -> bool:
+        """Whether anything but the null passage is a candidate."""
+        return self.num_candidates > 1 or not self.null_passage
+
 
 class RealmObjective:
     """The marginal likelihood of masked spans over retrieved candidates."""
@@ -152,9 +157,13 @@ class RealmObjective:
         self, queries: Sequence[MaskedQuery]
     ) -> tuple[Float[Tensor, "batch candidates"], Int[Tensor, "batch candidates"]]:
         """Candidates by the snapshot, their scores by the model of this step."""
+        settings = self.settings
+        if not settings.retrieves:  # a candidate that is alone is certain, whatever its score
+            alone = torch.full((len(queries), 1), NULL_ROW)
+            device = next(self.model.reader.parameters()).device
+            return torch.zeros(alone.shape, device=device), alone
         if self.index is None:
             raise RuntimeError("no snapshot was adopted")
-        settings = self.settings
         num_rows = settings.num_candidates + (0 if settings.null_passage else 1)
         vectors = embed_masked(self.model, queries, settings.token_budget)
         found = self.index.search(vectors.detach().cpu(), num_rows + _SPARE)
