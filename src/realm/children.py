@@ -1,6 +1,7 @@
 """How does this program start a process of its own, and leave none behind?"""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,15 @@ def start_module(
         env={**os.environ, "PYTHONPATH": paths, **(environment or {})},
         **outputs,
     )
+
+
+def leave_when_ended() -> None:
+    """Called in such a process: let its work be left, not cut off, when it is asked to end.
+
+    Control-C reaches it too, but its parent decides.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def end(processes: "Iterable[subprocess.Popen[bytes]]") -> None:

@@ -21,11 +21,11 @@ from realm.evaluation.metrics import METRIC_VERSION
 from realm.evaluation.open_qa import Prediction, predict, summarise, write_predictions
 from realm.evaluation.retrieval import Ranker, hits, rank_in_batches, recall_by_k
 from realm.examples.question import Question, read_questions
-from realm.experiment import expand
+from realm.experiment import Experiment, expand
 from realm.openqa.answerer import Answerer
 from realm.progress import Progress
 from realm.retrieval.retriever import Retriever
-from realm.run_folder import CHECKPOINTS
+from realm.run_folder import CHECKPOINTS, RunFolder
 from realm.stages import Run
 from realm.stopwatch import measured
 
@@ -39,9 +39,7 @@ def evaluate(run: Run, files: Sequence[str]) -> dict[str, dict[str, Any]]:
 
     Reports are returned under `retrieval:FILE` and `open-qa:FILE`.
     """
-    names = [question_file_name(file) for file in files]
-    if len(set(names)) < len(names):
-        raise SettingError(f"two question files have one name ({', '.join(names)}): rename one")
+    names = check_question_files(files)
     folder, models = run.path / "evaluation", models_of(run)
     furthest = models[-1]
     reports: dict[str, dict[str, Any]] = {}
@@ -65,15 +63,22 @@ def evaluate(run: Run, files: Sequence[str]) -> dict[str, dict[str, Any]]:
 def retrieval_report(
     run: Run, file: str, models: Sequence[str], *, depth: int = DEPTH
 ) -> dict[str, Any]:
-    """Recall of BM25, of each model, and of the last one joined with BM25 by reciprocal rank."""
+    """Recall of BM25, of each model, and of the last one joined with BM25 by reciprocal rank.
+
+    Where the run answers with both, so is the one that fine-tuning begins with.
+    """
     from realm.retrieval.lexical import reciprocal_rank_fusion
 
     questions = questions_of(file)
+    for model in models:
+        run.snapshot(model)  # a stage of its own, with its own time
     with measured(run.path / "stages.jsonl", "evaluate-retrieval"):
         ranked = {BM25: lexical_ranking(run, questions, depth=depth)}
         ranked |= {model: model_ranking(run, model, questions, depth=depth) for model in models}
-        joined = reciprocal_rank_fusion([ranked[models[-1]], ranked[BM25]], depth)
-        ranked[f"{models[-1]} + {BM25}"] = joined
+        for model in models:
+            if model == models[-1] or joined_with_bm25(model) in rankings_used(run):
+                both = [ranked[model], ranked[BM25]]
+                ranked[joined_with_bm25(model)] = reciprocal_rank_fusion(both, depth)
         pairs = [pair for pair in _COMPARED if set(pair) <= set(models)]
         pairs.append((BM25, models[-1]))
         report = compare(questions, ranked, run.corpus(), pairs=pairs)
@@ -161,6 +166,25 @@ def exact_match_beside(
         answerer.retriever = own
 
 
+def rankings_used(run: RunFolder) -> tuple[str, str]:
+    """The names under which a report has the passages that are read, before fine-tuning and after.
+
+    Before it with the retriever that it begins with.
+    """
+    retrieval = run.experiment.retrieval
+    if not retrieval.embedder:
+        return BM25, BM25
+    before, after = run.resolved(run.experiment.finetune.retriever_from), "finetune"
+    if retrieval.lexical:
+        return joined_with_bm25(before), joined_with_bm25(after)
+    return before, after
+
+
+def joined_with_bm25(model: str) -> str:
+    """The name of a model's ranking joined with that of BM25."""
+    return f"{model} + {BM25}"
+
+
 def models_of(run: Run) -> list[str]:
     """The checkpoints that the run has, in the order of the stages."""
     models = []
@@ -192,16 +216,51 @@ def question_file_name(file: str) -> str:
     return Path(file).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
 
 
+def check_all_questions(experiment: Experiment) -> None:
+    """Read what a recipe learns from and is measured by, before it trains for hours.
+
+    Raises:
+        SettingError: two files to measure by have one name.
+        SourceError: a file is missing, or holds no questions.
+    """
+    check_question_files(experiment.dev_questions)
+    for file in experiment.train_questions:
+        questions_of(file)
+
+
+def check_question_files(files: Sequence[str]) -> list[str]:
+    """The names of question files that can all be read, and told apart.
+
+    Raises:
+        SettingError: two of them have one name.
+        SourceError: one is missing, or holds no questions.
+    """
+    names = [question_file_name(file) for file in files]
+    if len(set(names)) < len(names):
+        raise SettingError(f"two question files have one name ({', '.join(names)}): rename one")
+    for file in files:
+        questions_of(file)
+    return names
+
+
+def data_fingerprint(file: str) -> str:
+    """Of what a question file holds.
+
+    Raises:
+        SourceError: there is no such file.
+    """
+    try:
+        return hashlib.sha256(Path(expand(file)).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise SourceError(f"there is no question file {file}: check the path") from error
+
+
 def fingerprints(run: Run, model: str, file: str) -> dict[str, str]:
     """What a report depends on: data, corpus, checkpoint, snapshot and how answers are made."""
     settings = run.experiment
     used = [settings.finetune.objective, settings.index, settings.retrieval]
-    try:
-        data = hashlib.sha256(Path(expand(file)).read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise SourceError(f"there is no question file {file}: check the path") from error
     return {
-        "data": data,
+        "data": data_fingerprint(file),
         "corpus": run.corpus().fingerprint,
         "checkpoint": read_manifest(run.checkpoint(model)).fingerprint,
         "snapshot": run.snapshot(model).manifest.fingerprint,

@@ -46,7 +46,7 @@ def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def numbers(run: Path) -> Any:
     """The report without what differs from one making to another: times and directories."""
     report = json.loads((run / "table2" / "report.json").read_text(encoding="utf-8"))
-    report.pop("minutes")
+    del report["minutes"], report["minutes_of_run"]
     for row in report["rows"]:
         del row["minutes"], row["command"]
     return report
@@ -149,6 +149,11 @@ def test_what_cannot_be_made_is_said_at_once(recipe: Path, finished: Path, tmp_p
     few = Run.open(finished).experiment.dev_questions[0]
     folds = realm("experiment", "table2", *existing, "--rows", "realm", "--folds", few)
     assert "has 2 questions, too few for 5 folds" in error_of(folds)
+    for asked in ("dev_questions", "train_questions"):
+        missing = ("--set", f"{asked}=['nobody.jsonl']", "--recipe", recipe)
+        start = ("experiment", "table2", "--run", tmp_path / "new", *missing)
+        assert "nobody.jsonl" in error_of(realm(*start))
+        assert not (tmp_path / "new").exists()
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     longer = ("--set", "finetune.loop.num_steps=3", "--rows", "realm")

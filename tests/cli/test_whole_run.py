@@ -11,6 +11,9 @@ from tiny_recipe import write_tiny_recipe
 
 from realm import experiment
 from realm.cli import run_commands
+from realm.experiment import with_overrides
+from realm.scoring import models_of, rankings_used, retrieval_report
+from realm.stages import Run
 from small_world import ARTICLES
 
 QUESTIONS = (
@@ -80,6 +83,41 @@ def test_a_second_start_finds_everything_done(recipe: Path, finished_run: Path) 
     assert result.exit_code == 0
     assert stages.read_text(encoding="utf-8") == before
     assert "finetune + bm25" in result.stdout
+
+
+def test_questions_that_cannot_be_read_are_found_before_the_training(
+    recipe: Path, question_file: Path, tmp_path: Path
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "other" / question_file.name
+    other.parent.mkdir()
+    shutil.copyfile(question_file, other)
+    for changed, said in (
+        ("dev_questions=['nobody.jsonl']", "nobody.jsonl"),
+        ("train_questions=['nobody.jsonl']", "nobody.jsonl"),
+        (f"dev_questions=['{question_file}','{other}']", "two question files have one name"),
+    ):
+        assert said in error_of(realm("run", recipe, "--run", run, "--set", changed))
+        assert not run.exists()
+
+
+def test_a_ranking_that_is_joined_with_bm25_was_joined_before_fine_tuning(
+    finished_run: Path, question_file: Path
+) -> None:
+    run = Run.open(finished_run)
+    models = models_of(run)
+    changed = with_overrides(run.experiment, ["retrieval.lexical=true"])
+    alone, joined = (
+        retrieval_report(Run(run.path, experiment), str(question_file), models)["systems"]
+        for experiment in (run.experiment, changed)
+    )
+    assert rankings_used(run) == ("pretrain", "finetune")
+    before, after = rankings_used(Run(run.path, changed))
+    assert (before, after) == ("pretrain + bm25", "finetune + bm25")
+    assert before in joined
+    assert before not in alone
+    # What two rankings have first, both have first together.
+    assert joined[before]["first_hits"] != joined["pretrain"]["first_hits"]
+    assert joined[after] == alone[after]
 
 
 @pytest.mark.parametrize(

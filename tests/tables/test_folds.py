@@ -7,11 +7,13 @@ import pytest
 
 from realm.corpus.store import PassageStore
 from realm.errors import SettingError
+from realm.evaluation.metrics import METRIC_VERSION
 from realm.examples.question import read_questions
 from realm.experiment import Experiment, with_overrides
+from realm.scoring import data_fingerprint
 from realm.stages import Run
 from realm.tables import folds
-from realm.tables.folds import NUM_FOLDS, make_folds, read_folds
+from realm.tables.folds import NUM_FOLDS, make_folds, read_folds, write_folds
 from realm.tables.making import Job
 from realm.tables.row import MeanLengths
 from realm.tables.rows import rows_of
@@ -20,7 +22,8 @@ from realm.tables.rows import rows_of
 @pytest.fixture
 def base(tmp_path: Path, small_store: PassageStore) -> Run:
     """A run with a corpus and a recipe that names questions."""
-    changes = ["train_questions=['nq.jsonl']", "dev_questions=['dev.jsonl']"]
+    (tmp_path / "nq.jsonl").write_text('{"question": "Who?", "answer": ["x"]}', encoding="utf-8")
+    changes = [f"train_questions=['{tmp_path}/nq.jsonl']", "dev_questions=['dev.jsonl']"]
     run = Run(tmp_path / "run", with_overrides(Experiment(), changes))
     run.save_recipe()
     (run.path / "corpus").symlink_to(small_store.path)
@@ -47,9 +50,12 @@ def finish(base: Run, run: Run) -> Run:
     verdicts = [number == 0 for number in range(len(read_questions(fold)))]
     ranks = [1 if verdict else None for verdict in verdicts]
     system = {"recall": {"5": 0.0}, "gold_share": None, "first_hits": ranks}
+    data = {"data": data_fingerprint(str(fold))}
+    of = {"fingerprints": data, "metric_version": METRIC_VERSION}
+    systems = {"pretrain": system, "finetune": system}
     reports = {
-        f"retrieval-{fold.stem}.json": {"systems": {"pretrain": system, "finetune": system}},
-        f"open-qa-{fold.stem}.json": {"exact_match": 0.0, "f1": 0.0},
+        f"retrieval-{fold.stem}.json": {"systems": systems, **of},
+        f"open-qa-{fold.stem}.json": {"exact_match": 0.0, "f1": 0.0, **of},
     }
     (run.path / "evaluation").mkdir(exist_ok=True)
     for name, report in reports.items():
@@ -65,14 +71,15 @@ def test_each_question_is_asked_once_of_what_learned_the_others(
     made: list[Run] = []
     monkeypatch.setattr(folds, "make_row", lambda base, run: made.append(run))
     make_folds(base, realm_job(base), str(file))
+    content = data_fingerprint(str(file))[:8]
     assert [run.path.name for run in made] == [
-        f"realm-0-curatedtrec-train-{number}" for number in range(1, NUM_FOLDS + 1)
+        f"realm-0-curatedtrec-train-{content}-{number}" for number in range(1, NUM_FOLDS + 1)
     ]
     everything, asked = read_questions(file), []
     for run in made:
         own, learned = run.experiment.train_questions
         (dev,) = run.experiment.dev_questions
-        assert own == "nq.jsonl"
+        assert Path(own).name == "nq.jsonl"
         asked += read_questions(dev)
         parts = (
             {q.question for q in read_questions(learned)},
@@ -95,11 +102,46 @@ def test_the_mean_is_over_all_questions_of_finished_folds(
     # One of each of five folds is right: 5 of 13.
     assert read_folds("table1", base, str(file)) == {
         "file": "curatedtrec-train",
+        "path": str(file),
         "num_questions": 13,
         "rows": [{"name": "realm", "title": "REALM", "exact_match": 38.46, "recall_before": 38.46}],
     }
-    (made[2].path / "evaluation" / "open-qa-curatedtrec-train-3.json").unlink()
+    (report,) = (made[2].path / "evaluation").glob("open-qa-*.json")
+    report.unlink()
     assert read_folds("table1", base, str(file))["rows"] == []
+
+
+def test_what_every_row_learns_is_not_asked_in_folds(base: Run, file: Path) -> None:
+    copied = file.with_name("learned.jsonl")
+    copied.write_bytes(file.read_bytes())
+    changes = [f"train_questions=['{copied}']"]
+    learning = Run(base.path, with_overrides(base.experiment, changes))
+    with pytest.raises(SettingError, match="among the recipe's train_questions"):
+        make_folds(learning, realm_job(learning), str(file))
+
+
+def test_a_file_that_changed_has_other_folds(
+    base: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Run] = []
+    monkeypatch.setattr(folds, "make_row", lambda base, run: made.append(finish(base, run)))
+    make_folds(base, realm_job(base), str(file))
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("Question 7?", "Question seven?"), encoding="utf-8")
+    assert read_folds("table1", base, str(file))["rows"] == []
+    make_folds(base, realm_job(base), str(file))
+    assert len({run.path for run in made}) == 2 * NUM_FOLDS
+
+
+def test_strings_stay_strings_in_folds(base: Run, tmp_path: Path) -> None:
+    """The name of the file alone would say otherwise."""
+    file = tmp_path / "curatedtrec-of-mine.jsonl"
+    row = {"answer": ["a?"], "answer_type": "string"}
+    lines = [json.dumps({"question": f"Question {n}?", **row}) for n in range(5)]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    for fold in write_folds(base, str(file)):
+        for path in (fold.learned, fold.asked):
+            assert not any(question.is_regex for question in read_questions(path))
 
 
 def test_too_few_questions_are_refused(base: Run, tmp_path: Path) -> None:

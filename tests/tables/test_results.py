@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from realm.corpus.store import PassageStore
+from realm.evaluation.metrics import METRIC_VERSION
 from realm.experiment import Experiment, with_overrides
+from realm.scoring import data_fingerprint
 from realm.stages import Run
 from realm.tables.making import Job, row_run
 from realm.tables.page import write_table
@@ -37,7 +39,7 @@ def base(tmp_path: Path, small_store: PassageStore) -> Run:
         paths[-1].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     files = json.dumps([str(path) for path in paths])
     changes = [f"train_questions={files}", f"dev_questions={files}"]
-    run = Run(tmp_path / "run", with_overrides(Experiment(), changes))
+    run = Run(tmp_path / "a run", with_overrides(Experiment(), changes))
     run.save_recipe()
     (run.path / "corpus").symlink_to(small_store.path)
     return run
@@ -66,9 +68,14 @@ def finish(base: Run) -> Finish:
             systems = dict.fromkeys(("warm-start", "pretrain", "finetune"), system)
             nothing = {"recall": {"5": 1.0}, "first_hits": [None] * len(verdicts)}
             systems["warm-start"] = {**system, **nothing}
+            (path,) = (path for path in base.experiment.dev_questions if file in path)
+            of = {
+                "fingerprints": {"data": data_fingerprint(path)},
+                "metric_version": METRIC_VERSION,
+            }
             reports = {
-                f"retrieval-{file}.json": {"systems": systems},
-                f"open-qa-{file}.json": {"exact_match": share, "f1": share},
+                f"retrieval-{file}.json": {"systems": systems, **of},
+                f"open-qa-{file}.json": {"exact_match": share, "f1": share, **of},
             }
             for path, report in reports.items():
                 text = json.dumps(report)
@@ -156,6 +163,40 @@ def test_rows_that_are_unfinished_or_of_another_recipe_are_left_out(
     report = read_table("table2", base).report()
     assert [row["name"] for row in report["rows"]] == ["realm"]
     assert report["differences"] == []
+
+
+def test_a_row_that_was_measured_on_other_questions_is_left_out(base: Run, finish: Finish) -> None:
+    """Also where there are as many, so that nothing else would tell."""
+    finish("realm", 0, [(1, 1, 1, 0), (1, 0)])
+    file = Path(base.experiment.dev_questions[0])
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("known-dev 3?", "known-dev three?"), encoding="utf-8")
+    assert read_table("table2", base).report()["rows"] == []
+    file.write_text(text, encoding="utf-8")
+    assert len(read_table("table2", base).report()["rows"]) == 1
+
+
+def test_a_row_of_an_older_metric_is_left_out(base: Run, finish: Finish) -> None:
+    run = finish("realm", 0, [(1, 1, 1, 0), (1, 0)])
+    path = run.path / "evaluation" / "open-qa-known-dev.json"
+    report = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**report, "metric_version": "before"}), encoding="utf-8")
+    assert read_table("table2", base).report()["rows"] == []
+
+
+def test_commands_are_quoted_and_what_is_shared_is_told(
+    base: Run, finish: Finish, tmp_path: Path
+) -> None:
+    finish("realm", 0, [(1, 1, 1, 0), (1, 0)])
+    (base.path / "stages.jsonl").write_text(
+        '{"stage": "corpus", "seconds": 150, "peak_megabytes": 1}\n', encoding="utf-8"
+    )
+    report = read_table("table2", base).report()
+    assert (report["minutes"], report["minutes_of_run"]) == (1.5, 2.5)
+    assert f"--run '{base.path}' " in report["rows"][0]["command"]
+    page = write_table(tmp_path / "table2", report).read_text(encoding="utf-8")
+    assert "What all rows share took 2.5 minutes" in page
+    assert "<b>4:00</b>" in page
 
 
 def test_the_page_has_the_paper_beside_it(base: Run, finish: Finish, tmp_path: Path) -> None:

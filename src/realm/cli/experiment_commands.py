@@ -50,10 +50,11 @@ def experiment(  # noqa: PLR0913 - each is an option of the command line
     assignments: SetOption = None,
 ) -> None:
     """Make the rows of a table of the paper, each in RUN/rows; started again, go on."""
+    from realm.scoring import check_all_questions
     from realm.tables.folds import make_folds, write_folds
     from realm.tables.making import rows_to_make
 
-    opened = open_run(run, recipe, assignments)
+    opened = open_run(run, recipe, assignments, check=check_all_questions)
     jobs = rows_to_make(opened, name, names=rows or (), num_seeds=seeds)
     if folds:
         write_folds(opened, folds)  # a file that cannot be used is found before hours of training
@@ -87,13 +88,14 @@ def _make(opened: "Run", jobs: "Sequence[Job]", at_once: int, on_row: Callable[[
 
 
 def _write(opened: "Run", name: str, folds: str) -> tuple[dict[str, Any], Path]:
+    """The page of a table, with what was measured in folds by this command or the last with any."""
     from realm.tables.folds import read_folds
-    from realm.tables.page import write_table
+    from realm.tables.page import folds_shown, write_table
     from realm.tables.results import read_table
 
     report = read_table(name, opened).report()
-    if folds:
-        report["folds"] = read_folds(name, opened, folds)
+    if file := folds or folds_shown(opened.path / name):
+        report["folds"] = read_folds(name, opened, file)
     return report, write_table(opened.path / name, report)
 
 

@@ -4,7 +4,7 @@ A run keeps its settings: a recipe is needed once, when the run begins; `late_ch
 may be set later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,7 @@ from realm.cli.terminal import say, show_progress
 from realm.errors import SettingError
 
 if TYPE_CHECKING:  # what trains needs seconds to import: commands do it when they run
+    from realm.experiment import Experiment
     from realm.stages import Run
 
 RunOption = Annotated[
@@ -79,11 +80,17 @@ _DEFAULT_RECIPE = "laptop"  # for documents of one's own, on two cores
 
 
 def open_run(
-    path: Path, recipe: str = "", assignments: Sequence[str] | None = None, **changes: Any
+    path: Path,
+    recipe: str = "",
+    assignments: Sequence[str] | None = None,
+    *,
+    check: "Callable[[Experiment], None] | None" = None,
+    **changes: Any,
 ) -> "Run":
     """Open the run, or begin it; keep changed settings in it.
 
-    `changes` are whole fields of the experiment, such as `sources`.
+    `changes` are whole fields of the experiment, such as `sources`; what `check` refuses is not
+    kept.
 
     Raises:
         SettingError: a recipe differs from the settings of a run that has begun, a setting was
@@ -108,6 +115,8 @@ def open_run(
         refuse_other_trainings(path, saved, wanted)
     elif not wanted.sources:
         raise SettingError(NO_DOCUMENTS)
+    if check is not None:
+        check(wanted)
     run = Run(path, wanted, show_progress)
     if wanted != saved:
         run.save_recipe()

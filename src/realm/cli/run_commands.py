@@ -6,7 +6,7 @@ commands may be the first one.
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -55,13 +55,13 @@ def whole_run(
     assignments: SetOption = None,
 ) -> None:
     """Do every stage of a recipe, then measure; started again, go on where it stopped."""
+    from realm.scoring import check_all_questions, evaluate
+
     begin = time.perf_counter()
-    changes = {"sources": absolute(sources)} if sources else {}
-    opened = open_run(run, recipe, assignments, **changes)
+    changes: dict[str, Any] = {"sources": absolute(sources)} if sources else {}
+    opened = open_run(run, recipe, assignments, check=check_all_questions, **changes)
     make_all_stages(opened)
     if opened.experiment.dev_questions:
-        from realm.scoring import evaluate
-
         show_evaluations(evaluate(opened, opened.experiment.dev_questions))
     else:
         say("the recipe names no dev_questions: nothing was measured")
@@ -96,7 +96,7 @@ def corpus(
     assignments: SetOption = None,
 ) -> None:
     """Read documents and cut them into passages."""
-    changes = {"sources": absolute(sources)} if sources else {}
+    changes: dict[str, Any] = {"sources": absolute(sources)} if sources else {}
     store = open_run(run, recipe, assignments, **changes).corpus()
     typer.echo(f"{run}/corpus: {len(store):,} passages of {store.num_documents:,} documents")
     _say_which_have_no_text(store)
@@ -168,7 +168,7 @@ def finetune(
     assignments: SetOption = None,
 ) -> None:
     """Fine-tune on questions with known answers; the index stays as it is."""
-    changes = {"train_questions": absolute(questions)} if questions else {}
+    changes: dict[str, Any] = {"train_questions": absolute(questions)} if questions else {}
     opened = open_run(run, recipe, assignments, **changes)
     opened.train_questions()  # a damaged file is found before hours of training, not after
     if opened.taken("finetune") is not None:

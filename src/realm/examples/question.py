@@ -45,8 +45,7 @@ def read_questions(path: str | Path) -> list[Question]:
             at least one answer, or an invalid regular expression; the message names the place.
     """
     path = Path(path)
-    default_type = "regex" if _REGEX_FILE.search(path.name) else "string"
-    questions = [_parse(row, place, default_type) for row, place in _rows(path)]
+    questions = [_parse(row, place, _default_type(path)) for row, place in _rows(path)]
     if not questions:
         raise SourceError(f"{path} holds no questions: write one JSON object a line")
     return questions
@@ -57,8 +56,8 @@ def write_questions(path: Path, questions: list[Question]) -> None:
     lines = []
     for question in questions:
         row: dict[str, Any] = {"question": question.question, "answer": list(question.answers)}
-        if question.is_regex:
-            row["answer_type"] = "regex"
+        if question.is_regex or _default_type(path) == "regex":
+            row["answer_type"] = "regex" if question.is_regex else "string"
         if question.documents:
             row["documents"] = list(question.documents)
         lines.append(json.dumps(row, ensure_ascii=False) + "\n")
@@ -83,6 +82,11 @@ def parse_answer_list(text: str) -> list[str]:
             items.extend(_split_bare_items(bare))
             rest = later[0] if later else ""
     return items
+
+
+def _default_type(path: Path) -> str:
+    """Of answers that come without a word on it."""
+    return "regex" if _REGEX_FILE.search(path.name) else "string"
 
 
 def _rows(path: Path) -> Iterator[tuple[Any, str]]:

@@ -8,7 +8,6 @@ this file is the second process: `python -m realm.pretraining.refresh TASK TRAIN
 """
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import torch
 from pydantic import Field
 
 from realm.artifact import is_finished, read_manifest
-from realm.children import end, start_module
+from realm.children import end, leave_when_ended, start_module
 from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, RealmError, ResourceError
@@ -272,9 +271,7 @@ def follow(task: RefreshTask, trainer: int) -> None:
 
 
 def _main() -> None:
-    # Control-C reaches both processes: the trainer ends this one, and its half snapshot goes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    leave_when_ended()  # half a snapshot goes
     try:
         follow(RefreshTask.model_validate_json(sys.argv[1]), int(sys.argv[2]))
     except RealmError as error:

@@ -13,7 +13,7 @@ import numpy as np
 
 from realm.errors import SettingError
 from realm.examples.question import write_questions
-from realm.scoring import question_file_name, questions_of
+from realm.scoring import data_fingerprint, question_file_name, questions_of
 from realm.stages import Run
 from realm.tables.making import ROWS, Job, make_row
 from realm.tables.results import Result, read_result
@@ -60,21 +60,28 @@ def read_folds(table: str, base: Run, file: str) -> dict[str, Any]:
             rows.append({"name": row.name, "title": row.title, **means})
     return {
         "file": question_file_name(file),
+        "path": file,
         "num_questions": len(questions_of(file)),
         "rows": rows,
     }
 
 
 def write_folds(base: Run, file: str) -> list[Fold]:
-    """Write the folds of a file into RUN; a file gives the same ones every time.
+    """Write the folds of a file into RUN; what it holds gives the same ones every time.
 
     Raises:
-        SettingError: the file has fewer questions than folds.
+        SettingError: the file has fewer questions than folds, or every row learns from it.
         SourceError: it cannot be read.
     """
-    questions, name = questions_of(file), question_file_name(file)
+    questions, data = questions_of(file), data_fingerprint(file)
     if len(questions) < NUM_FOLDS:
         raise SettingError(f"{file} has {len(questions)} questions, too few for {NUM_FOLDS} folds")
+    if data in map(data_fingerprint, base.experiment.train_questions):
+        raise SettingError(
+            f"{file} is among the recipe's train_questions: every fold would have learned what it "
+            "is asked; take it out there"
+        )
+    name = f"{question_file_name(file)}-{data[:8]}"
     places = np.random.default_rng(_SEED).permutation(len(questions)) % NUM_FOLDS
     folds = []
     for number in range(NUM_FOLDS):

@@ -41,6 +41,15 @@ def write_table(folder: Path, report: Report) -> Path:
     return write_page(folder / "report.html", _TITLES[report["table"]], parts)
 
 
+def folds_shown(folder: Path) -> str:
+    """The question file whose folds the page in a folder shows; empty where there are none."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(report["folds"].get("path", ""))
+
+
 def exact_match_cells(summary: Report, files: Sequence[str]) -> list[str]:
     """Exact match of one row by file, as text, with half the width of its interval over seeds."""
     return [_with_interval(summary["metrics"][file]["exact_match"]) for file in files]
@@ -60,7 +69,7 @@ def _facts(report: Report) -> Iterable[str]:
     facts = {
         "documents": f"{report['num_documents']:,}",
         "passages": f"{report['num_passages']:,}",
-        "of training and measuring": duration(60 * report["minutes"]),
+        "of training and measuring": duration(60 * (report["minutes"] + report["minutes_of_run"])),
         f"torch {report['torch']}": report["machine"],
     }
     return (f"<li><b>{escape(value)}</b> <span>{name}</span></li>" for name, value in facts.items())
@@ -157,10 +166,14 @@ def _how(report: Report) -> str:
             for row in report["rows"]
         ],
     )  # fmt: skip
+    shared = (
+        f"<p>What all rows share took {report['minutes_of_run']:.1f} minutes, and stands in RUN "
+        "itself.</p>"
+    )
     told = "".join(
         f"<p><b>{escape(row['title'])}.</b> {escape(row['note'])}</p>" for row in report["summary"]
     )
-    return f"<h2>How the rows are made</h2>{told}{made}"
+    return f"<h2>How the rows are made</h2>{told}{made}{shared}"
 
 
 def _with_interval(value: Mapping[str, float | None] | None) -> str:

@@ -6,6 +6,7 @@ article where questions name one, on scores that are means over seeds.
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ import torch
 
 from realm.evaluation.comparison import article_by_question
 from realm.evaluation.metrics import (
+    METRIC_VERSION,
     PairedScores,
     mean_with_interval,
     paired_bootstrap_of_average,
@@ -25,7 +27,7 @@ from realm.metric_log import read_metrics
 from realm.pretraining.run import BEST_BY as UTILITY
 from realm.rates import processor
 from realm.run_folder import RunFolder
-from realm.scoring import BM25, question_file_name, questions_of
+from realm.scoring import data_fingerprint, question_file_name, questions_of, rankings_used
 from realm.stages import Run
 from realm.stopwatch import total_by_stage
 from realm.tables.making import Job, row_run, seeds_begun, settings_changed_since
@@ -59,9 +61,7 @@ class Result:
     @property
     def minutes(self) -> float:
         """What it took beside what it shares with rows that were made before it."""
-        stages = total_by_stage(self.run.path / "stages.jsonl").values()
-        seconds: float = sum(stage["seconds"] for stage in stages)
-        return round(seconds / 60, 1)
+        return minutes_of(self.run)
 
     def scores(self, file: str, metric: str) -> list[bool]:
         """By question, whether its first answer is right, or is found before fine-tuning."""
@@ -69,7 +69,7 @@ class Result:
             path = self.run.path / "evaluation" / f"predictions-{file}.jsonl"
             with path.open(encoding="utf-8") as lines:
                 return [json.loads(line)["is_correct"] for line in lines]
-        before, _ = _rankings(self.run)
+        before, _ = rankings_used(self.run)
         ranks = read_evaluations(self.run.path, "retrieval")[file]["systems"][before]["first_hits"]
         return [rank is not None and rank <= int(_DEPTH) for rank in ranks]
 
@@ -79,17 +79,26 @@ class Result:
         return [(row["step"], row[UTILITY]) for row in rows if row.get(UTILITY) is not None]
 
 
+def minutes_of(run: RunFolder) -> float:
+    """What all stages took that were made in a run itself."""
+    stages = total_by_stage(run.path / "stages.jsonl").values()
+    seconds: float = sum(stage["seconds"] for stage in stages)
+    return round(seconds / 60, 1)
+
+
 def read_result(job: Job, run: Run) -> Result | None:
-    """The result of a row's run; None where it is not finished."""
+    """The result of a row's run; None where it is not finished, or measured on other questions."""
     if not Run.is_run(run.path) or settings_changed_since(run):
         return None
     retrieval, open_qa = (read_evaluations(run.path, task) for task in ("retrieval", "open-qa"))
-    names = [question_file_name(file) for file in run.experiment.dev_questions]
-    if any(name not in retrieval or name not in open_qa for name in names):
-        return None
-    before, after = _rankings(run)
+    files = {question_file_name(file): file for file in run.experiment.dev_questions}
+    for name, file in files.items():
+        data = data_fingerprint(file)
+        if any(_measured_on(reports.get(name)) != data for reports in (retrieval, open_qa)):
+            return None
+    before, after = rankings_used(run)
     metrics = {
-        name: _metrics(retrieval[name]["systems"], open_qa[name], before, after) for name in names
+        name: _metrics(retrieval[name]["systems"], open_qa[name], before, after) for name in files
     }
     return Result(job, run, metrics)
 
@@ -129,6 +138,7 @@ class Table:
             },
             "averaged_over": self._averaged_over,
             "minutes": round(sum(result.minutes for result in self.results), 1),
+            "minutes_of_run": minutes_of(self._base),
             "rows": [self._row(result) for result in self.results],
             "summary": [self._summary(results) for results in self._by_row.values()],
             "differences": self._differences(),
@@ -172,8 +182,10 @@ class Table:
             "minutes": result.minutes,
             "changes": dict(row.changes),
             "run": result.run.path.relative_to(folder).as_posix(),
-            "command": f"realm experiment {self.name} --run {folder} --rows {row.name}"
-            + (f" --seeds {seed + 1}" if row.is_repeated else ""),
+            "command": shlex.join(
+                ["realm", "experiment", self.name, "--run", str(folder), "--rows", row.name]
+                + (["--seeds", str(seed + 1)] if row.is_repeated else [])
+            ),
         }
 
     def _summary(self, results: Sequence[Result]) -> dict[str, Any]:
@@ -246,13 +258,12 @@ class Table:
         return curves
 
 
-def _rankings(run: RunFolder) -> tuple[str, str]:
-    """The names under which an evaluation has a row's ranking before and after fine-tuning."""
-    retrieval = run.experiment.retrieval
-    if not retrieval.embedder:
-        return BM25, BM25
-    before = run.resolved(run.experiment.finetune.retriever_from)
-    return before, f"finetune + {BM25}" if retrieval.lexical else "finetune"
+def _measured_on(report: Mapping[str, Any] | None) -> str | None:
+    """The fingerprint of the questions that a report is about, where the metrics are today's."""
+    if report is None or report["metric_version"] != METRIC_VERSION:
+        return None
+    data: str = report["fingerprints"]["data"]
+    return data
 
 
 def _metrics(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from realm.children import end, start_module
+from realm.children import end, leave_when_ended, start_module
 from realm.errors import RealmError, ResourceError
 from realm.stages import Run
 from realm.tables.making import (
@@ -107,6 +107,7 @@ def _log_of(run: Run) -> Path:
 
 
 def _main() -> None:
+    leave_when_ended()  # what it did so far has taken its time
     try:
         finish_row(Run.open(Path(sys.argv[1])))
     except RealmError as error:
