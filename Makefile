@@ -27,7 +27,7 @@ bench: $(INSTALLED)
 	  .venv/bin/python benchmarks/$$name.py --size reduced --json .benchmarks/reduced/$$name.json; \
 	done
 
-# Hours: the whole corpus is embedded first. Started again it goes on with what was made.
+# Hours: passages of whole corpora are embedded. Started again it goes on with what was made.
 bench-full: $(INSTALLED)
 	set -e; for name in $(BENCHMARKS) precision; do \
 	  .venv/bin/python benchmarks/$$name.py --size full --json .benchmarks/full/$$name.json; \

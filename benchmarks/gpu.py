@@ -124,17 +124,27 @@ def _write_trunk(path: Path, tokenizer_from: str, shape: Shape, num_layers: int)
     return path
 
 
+def _operations(trunk: Any, length: int) -> float:
+    """Forward, for one input; the last layer makes keys and values alone where it is not asked."""
+    shape, layers = shape_of(trunk), int(trunk.config.num_hidden_layers)
+    every: float = length * shape.layer_flops(length)
+    places = getattr(trunk.encoder.layer[-1].attention, "places", None)
+    if places is None:
+        return layers * every
+    keys_and_values = 4.0 * shape.width**2
+    asked: float = places.shape[1] * (shape.layer_flops(length) - keys_and_values)
+    return (layers - 1) * every + length * keys_and_values + asked
+
+
 @contextmanager
 def counting(model: Model) -> Iterator[dict[str, float]]:
     """Count the operations of the trunks inside the block, by the lengths that were read."""
     count = {"operations": 0.0}
 
     def note(trunk: nn.Module, arguments: Any, named: Any) -> None:
-        shape, layers = shape_of(trunk), int(trunk.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
         lengths = named["attention_mask"].sum(dim=1).tolist()
         passes = PASSES["training" if torch.is_grad_enabled() else "forward"]
-        operations = sum(length * shape.layer_flops(length) for length in lengths)
-        count["operations"] += passes * layers * operations
+        count["operations"] += passes * sum(_operations(trunk, length) for length in lengths)
 
     trunks = {model.embedder.query_tower.trunk, model.embedder.passage_tower.trunk}
     hooks = [

@@ -5,6 +5,7 @@ in a second process, to which the trainer gives up a thread. How soon a snapshot
 both, so its age is measured as well.
 """
 
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +83,12 @@ def report_rows(bench: Bench, samples: Samples, seen: dict[str, Watched], what: 
     share = f"the trainer's share of {bench.threads} cores"
     add(_PROCESS, {OURS: samples[_PROCESS], share: fair}, share, unit="steps/s")
     for way in (_INLINE, _PROCESS):
-        ages = seen[way].ages or [0.0]
-        add(f"age of the snapshot, {way}", {OURS: ages}, None, unit="steps", better="lower")
+        age = {OURS: [statistics.mean(seen[way].ages or [0.0])]}
+        add(f"mean age of the snapshot, {way}", age, None, unit="steps", better="lower")
         if seen[way].stale_share:
             unit = f"share of the top {_TOP}"
-            add(f"found as by a fresh index, {way}", {OURS: seen[way].stale_share}, None, unit=unit)
+            found = {OURS: [statistics.mean(seen[way].stale_share)]}
+            add(f"found as by a fresh index, {way}, mean", found, None, unit=unit)
     if swaps := seen[_PROCESS].swaps:
         samples = {OURS: [max(swaps)], "the bound": [_SWAP_MILLISECONDS]}
         add("longest swap", samples, "the bound", unit="ms", better="lower", tuned=True)

@@ -64,13 +64,15 @@ def add_growth(bench: Bench, growth: Growth) -> None:
 
 
 def add_rows(bench: Bench, name: str, unit: str, samples: dict[int, list[float]]) -> None:
-    """Rows beside the line through the medians."""
+    """Rows beside the line through the medians; one through two of them would meet both."""
     medians = [statistics.median(values) for values in samples.values()]
     line = fitted_line(list(samples), medians)
+    against = _LINE if len(samples) > 2 else None
     for (size, values), on_line in zip(samples.items(), line, strict=True):
         bench.report.compare(
-            f"{name}: {size:,}", {OURS: values, _LINE: [on_line]}, _LINE, unit=unit, better="lower"
-        )
+            f"{name}: {size:,}", {OURS: values, _LINE: [on_line]}, against, unit=unit,
+            better="lower",
+        )  # fmt: skip
 
 
 def search_growth(bench: Bench) -> Growth:

@@ -90,8 +90,10 @@ def _throughput(
         return [done / taken]
 
     sides: dict[str, Repeat] = {OURS: ours, _OFFLINE: offline}
+    by_turns(sides, 0)
+    latencies.clear()  # those of warming up
     bench.report.compare_all(
-        f"{_CLIENTS} clients, {over}", by_turns(sides, bench.repeats, warm_ups=1),
+        f"{_CLIENTS} clients, {over}", by_turns(sides, bench.repeats, warm_ups=0),
         unit="questions/s", tuned={_OFFLINE},
     )  # fmt: skip
     for share in (0.5, 0.99):

@@ -13,13 +13,15 @@ Needs the network, and the program installed. FOLDER then holds
 """
 
 import argparse
-import re
+import importlib.metadata
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from safetensors.torch import load_file, save_file
 
 from realm.errors import RealmError, ResourceError
@@ -28,10 +30,10 @@ from realm.models.trunk import OWN_TRUNK, locate_trunk
 from realm.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
-LACKING = (
-    "annotated-types", "beautifulsoup4", "bm25s", "mwparserfromhell", "pydantic", "pydantic_core",
-    "sentencex", "soupsieve", "typing-inspection", "zstandard",
-)  # fmt: skip
+# What every such machine has, whichever its version of transformers.
+THERE = {
+    "huggingface-hub", "numpy", "regex", "safetensors", "tokenizers", "torch", "transformers",
+}  # fmt: skip
 # Of the C library that compiled wheels are for; pip takes none but those that are named.
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 DATA = "${REALM_DATA}/"
@@ -70,8 +72,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default="3.12",
         help="there (best with its patch number), on an x86-64 processor",
     )
-    parser.add_argument("--lacks", nargs="*", default=LACKING, help="packages that it has not")
+    parser.add_argument(
+        "--lacks", nargs="*", default=lacking(), help=f"packages that it has not: {lacking()}"
+    )
     return parser.parse_args(arguments)
+
+
+def lacking() -> list[str]:
+    """What the program needs beside that, by the versions that are installed here."""
+    return sorted(needed_by({"realm-lm"}) - needed_by({"torch"}) - {"realm-lm"})
+
+
+def needed_by(names: Iterable[str]) -> set[str]:
+    """Packages and all that they need, but for what is there, by their normalised names."""
+    needed, waiting = set[str](), [*names]
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        for text in importlib.metadata.requires(name) or ():
+            requirement, wanted = Requirement(text), canonicalize_name(Requirement(text).name)
+            is_extra = requirement.marker and not requirement.marker.evaluate({"extra": ""})
+            if not is_extra and wanted not in THERE | needed:
+                waiting.append(wanted)
+    return needed
 
 
 def copy_data(experiment: Experiment, target: Path) -> None:
@@ -151,11 +174,11 @@ def download_wheels(names: Iterable[str], python: str, target: Path) -> None:
 
 def pinned(name: str) -> str:
     """The requirement of a package as `constraints.txt` has it."""
-    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    found = re.search(rf"^{re.escape(name)}==.*$", text, re.MULTILINE)
-    if found is None:
-        raise ResourceError(f"constraints.txt has no package {name}: name it as it stands there")
-    return found[0]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        if "==" in line and canonicalize_name(line.partition("==")[0]) == canonicalize_name(name):
+            return line
+    raise ResourceError(f"constraints.txt has no package {name}: name it as it stands there")
 
 
 def megabytes(path: Path) -> float:

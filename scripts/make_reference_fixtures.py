@@ -60,8 +60,8 @@ GRADIENTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--environment", type=Path, required=True, help="where to install it")
-    environment = parser.parse_args().environment.absolute()
-    if Path(sys.prefix) != environment:
+    environment = parser.parse_args().environment.resolve()
+    if Path(sys.prefix).resolve() != environment:
         maker = load_module(ROOT / "benchmarks" / "peer_environment.py")
         python = maker.make_environment(environment, maker.PACKAGES[RELEASE])
         subprocess.run([python, __file__, "--environment", str(environment)], check=True)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -98,7 +99,15 @@ def test_what_is_not_below_the_data_does_not_travel_unseen(
         gpu_bundle.main([str(tmp_path / "bundle"), "--recipe", str(recipe)])
 
 
-def test_versions_are_those_of_the_constraints(gpu_bundle: ModuleType) -> None:
-    assert [gpu_bundle.pinned(name).partition("==")[0] for name in gpu_bundle.LACKING] == list(
-        gpu_bundle.LACKING
-    )
+def test_all_that_the_program_needs_comes_along_as_the_constraints_have_it(
+    gpu_bundle: ModuleType,
+) -> None:
+    lacking = gpu_bundle.lacking()
+    assert {"pyarrow", "jaxtyping", "wadler-lindig", "faiss-cpu", "pydantic-core"} <= {*lacking}
+    assert not {"torch", "transformers", "numpy", "typing-extensions", "pytest"} & {*lacking}
+    pinned = [gpu_bundle.pinned(name).partition("==")[0] for name in lacking]
+    assert [name.lower().replace("_", "-") for name in pinned] == lacking
+    declared = tomllib.loads((SCRIPT.parents[1] / "pyproject.toml").read_text("utf-8"))
+    for requirement in declared["project"]["dependencies"]:
+        name = requirement.partition(">=")[0].replace("_", "-")
+        assert name in gpu_bundle.THERE or name in lacking

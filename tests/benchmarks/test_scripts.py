@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from harness import Report, run
+from realm.kernels import use_attention
 from realm.models.checkpoint import Model
 from realm.models.embedder import embed
+from realm.models.last_layer import run_trunk
+from realm.models.precision import shape_of
 
 SCRIPTS = (
     "answer", "build", "edits", "encode", "finetune_step", "precision", "refresh", "scaling",
@@ -72,6 +76,20 @@ def test_operations_are_those_of_the_wordpieces_that_were_read(small_model: Mode
     # gradients a pass counts three times.
     one = [length * (2 * 8192 + 4 * length * 32) for length in (5, 10)]
     assert count["operations"] == 3 * 2 * sum(one)
+
+
+def test_operations_of_a_narrowed_last_layer_are_those_that_torch_counts(
+    small_model: Model,
+) -> None:
+    gpu = importlib.import_module("gpu")
+    trunk = small_model.reader.trunk
+    use_attention(trunk, "eager")  # whose products torch counts on every device
+    ids = torch.arange(20).reshape(2, 10) + 5
+    places = torch.tensor([[1, 3, 8], [2, 4, 9]])
+    with gpu.counting(small_model) as count, torch.no_grad(), FlopCounterMode(display=False) as own:
+        run_trunk(trunk, ids, torch.ones_like(ids), torch.zeros_like(ids), places)
+    pooler = 2 * 2 * shape_of(trunk).width ** 2  # of two inputs; it is no layer
+    assert count["operations"] + pooler == own.get_total_flops()
 
 
 def test_a_machine_without_a_gpu_is_told_so(
