@@ -1,5 +1,6 @@
 """Are several rankings compared on the same questions, article by article?"""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from realm.evaluation.comparison import (
     compare,
     hits_of_all,
 )
-from realm.evaluation.retrieval import hits
+from realm.evaluation.metrics import paired_bootstrap
+from realm.evaluation.retrieval import gold_share, hits
 from realm.examples.question import Question
 
 QUESTIONS = [
@@ -72,3 +74,36 @@ def test_a_fixed_ranking_gives_each_question_its_rows() -> None:
     ranking = FixedRanking(QUESTIONS, GOOD)
     asked = [QUESTIONS[2].question, QUESTIONS[0].question]
     assert ranking.search(asked, torch.zeros(2, 4), 1).tolist() == [[8], [1]]
+
+
+def test_a_difference_is_drawn_by_article_and_at_its_depth(store: PassageStore) -> None:
+    """Four questions of two articles, one of which is answered by the second ranking alone."""
+    first, second = (
+        Question("Who designed the bridge?", ("Ida Renquist",), documents=("article-1",)),
+        Question("Where was the poet born?", ("Tavil",), documents=("article-4",)),
+    )
+    questions = [first, replace(first, question="Whose is it?"), second, second]
+    before = np.array([[6] * 5 + [1]] * 2 + [[6] * 6] * 2)  # right too far down
+    after = np.array([[1] * 6] * 2 + [[6] * 6] * 2)
+    report = compare(
+        questions, {"before": before, "after": after}, store, pairs=[("before", "after")]
+    )
+    (difference,) = report["differences"]
+    scores = ([1.0, 1.0, 0.0, 0.0], [0.0] * 4)
+    by_article = paired_bootstrap(*scores, clusters=["a", "a", "b", "b"]).rounded(100)
+    assert difference["estimate"] == 50.0
+    assert {name: difference[name] for name in ("low", "high")} == {
+        name: by_article[name] for name in ("low", "high")
+    }
+    assert by_article != paired_bootstrap(*scores).rounded(100)
+
+
+def test_the_share_of_gold_is_that_of_the_first_five_from_the_documents_of_any_question(
+    store: PassageStore,
+) -> None:
+    named = [q for q in QUESTIONS if q.documents]
+    # Of the gold documents of all three: rows 1, 3 and 4 are articles of that number.
+    rows = np.array([[1, 4, 6, 7, 8, 1], [3, 5, 6, 7, 8, 1], [6, 7, 8, 9, -1, 1]])
+    assert gold_share(named, rows, store) == round(100 * 3 / 14, 2)
+    assert gold_share(named, rows, store, k=1) == round(100 * 2 / 3, 2)
+    assert gold_share([QUESTIONS[2]], rows[:1], store) is None

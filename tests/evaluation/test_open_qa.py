@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from torch import Tensor
 from realm.corpus.store import PassageStore
 from realm.evaluation.metrics import METRIC_VERSION
 from realm.evaluation.open_qa import (
+    abstains,
     can_point_at_answer,
     judge,
     predict,
+    sample_of,
     summarise,
     write_predictions,
 )
@@ -114,3 +117,32 @@ def test_changed_matching_has_another_version() -> None:
 
 def test_rows_are_of_the_corpus(answerer: Answerer) -> None:
     assert np.array_equal(answerer.retrieve(["?"], 3).numpy(), [[0, 1, 2]])
+
+
+def test_a_summary_by_hand() -> None:
+    """Means over questions of what differs from exact match: F1, and who would rather be silent."""
+    question = Question("?", ("Queen Maritha",))
+    sure, unsure = answered("Maritha"), replace(answered("Maritha"), null_probability=1.5)
+    said = (sure, unsure, answered("x"), answered(), answered("y"))
+    predictions = [judge(question, each) for each in said]
+    assert [abstains(p.answered) for p in predictions] == [False, True, False, True, False]
+    summary = summarise(predictions)
+    assert summary["exact_match"] == 0.0
+    assert summary["f1"] == pytest.approx(100 * 2 * (2 / 3) / 5, abs=0.01)
+    assert summary["abstained"] == 40.0
+
+
+def test_a_regular_expression_has_no_f1_of_its_own() -> None:
+    """As in CuratedTREC: right or wrong, however many words the answer shares with the pattern."""
+    question = Question("?", (r"Queen (Maritha|Oda)",), is_regex=True)
+    assert judge(question, answered("Queen Oda")).f1 == 1.0
+    assert judge(question, answered("Queen")).f1 == 0.0
+
+
+def test_a_sample_is_drawn_from_all_questions_and_always_the_same() -> None:
+    questions = [Question(str(number), ("x",)) for number in range(50)]
+    sample = [int(question.question) for question in sample_of(questions, 10)]
+    assert sample == [int(question.question) for question in sample_of(questions, 10)]
+    assert len({*sample}) == 10
+    assert max(sample) > 25
+    assert sorted(q.question for q in sample_of(questions, 99)) == sorted(map(str, range(50)))

@@ -1,6 +1,7 @@
 """Recall at any depth, quick enough for 5,000 passages a question."""
 
 import time
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realm.corpus.store import Passage, PassageStore
-from realm.evaluation.retrieval import RECALL_AT, hits, recall_by_k
+from realm.evaluation.retrieval import RECALL_AT, hits, rank_in_batches, recall_by_k
 from realm.examples.question import Question
 from realm.openqa.labels import contains_answer
 
@@ -65,3 +66,16 @@ def test_five_thousand_passages_a_question_are_quick() -> None:
     hits(questions, rows, cast(PassageStore, CountingStore(texts)))
     # 200,000 pairs: 0.8 s where this was written; 18 million pairs of NQ would be minutes.
     assert time.perf_counter() - begin < 20
+
+
+def test_questions_are_ranked_in_batches_in_their_order() -> None:
+    questions = [Question(str(number), ("x",)) for number in range(300)]
+    sizes: list[int] = []
+
+    def ranker(texts: Sequence[str], k: int) -> np.ndarray:
+        sizes.append(len(texts))
+        return np.array([[int(text)] * k for text in texts])
+
+    rows = rank_in_batches(ranker, questions, 2)
+    assert rows.tolist() == [[number] * 2 for number in range(300)]
+    assert max(sizes) < 300

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from realm.index import blocks, exact
-from realm.index.blocks import BlockScores, contenders, score_blocks
+from realm.index.blocks import BlockScores, contenders, longest, rounding_error, score_blocks
 from realm.index.exact import ExactIndex, Found
 
 
@@ -99,3 +99,16 @@ def test_the_longest_row() -> None:
 
 def test_other_devices_are_not_asked() -> None:
     assert not blocks.is_quicker_rounded(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("exact", ["queries", "rows", "neither"])
+def test_rounding_is_off_by_no_more_than_its_bound(sign: int, exact: str) -> None:
+    """All components just short of where bfloat16 would round up: the errors add up."""
+    worst = torch.full((1, 128), 1 + 2.0**-8 - 2.0**-10)
+    queries = torch.ones(1, 128) if exact == "queries" else worst
+    rows = torch.ones(1, 128) if exact == "rows" else sign * worst
+    true = queries @ rows.T
+    rounded = queries.bfloat16().float() @ rows.bfloat16().float().T
+    off, bound = float((true - rounded).abs()), float(rounding_error(queries, longest(rows)))
+    assert 0.3 * bound < off <= bound

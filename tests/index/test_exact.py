@@ -107,3 +107,22 @@ def test_hidden_rows_take_no_place() -> None:
 def test_all_rows_can_be_hidden() -> None:
     index = ExactIndex(torch.ones(3, 2).half()).without(np.arange(3))
     assert index.search(torch.ones(1, 2), 5).rows.shape == (1, 0)
+
+
+@pytest.mark.parametrize("num_queries", [4, 20])  # few are scanned, many multiplied
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_is_found_early_does_not_hide_what_comes_later(
+    monkeypatch: pytest.MonkeyPatch, num_queries: int, dtype: torch.dtype
+) -> None:
+    """Several parts of many blocks each, and rows that are never found in all of them."""
+    embeddings, queries = some_vectors(5, 64 * 90, width=6), some_vectors(6, num_queries, width=6)
+    monkeypatch.setattr(exact, "_SCORES", num_queries * 64 * 30)
+    edges = [end + place for end in (64 * 30, 64 * 60, 64 * 90) for place in (-1, -2)]
+    embeddings[edges] = 3 * np.sign(queries[0])  # nothing would be better for the first query
+    hidden = np.unique([*range(0, 64 * 90, 7), *edges])
+    index = ExactIndex(torch.from_numpy(embeddings).to(dtype)).without(hidden)
+    found = index.search(torch.from_numpy(queries), 10)
+    left = np.setdiff1d(np.arange(len(embeddings)), hidden)
+    scores, best = by_numpy(embeddings[left], queries, 10)
+    assert found.scores.tolist() == scores.tolist()
+    assert found.rows.tolist() == left[best].tolist()

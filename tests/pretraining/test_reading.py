@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from realm.corpus.passages import CorpusSettings
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.examples.masking import SalientSpanMasker
+from realm.examples.stream import batch_at
 from realm.examples.wordpieces import occurrences
 from realm.models.checkpoint import Model
+from realm.models.reader import read, span_scores
 from realm.pretraining.reading import (
     ReadingObjective,
     ReadingPairs,
@@ -253,3 +256,75 @@ def test_shares_and_words_that_do_not_suffice_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         ReadingSettings.model_validate(values)
+
+
+def test_the_loss_points_at_every_place_of_the_answer_and_at_nothing_else(
+    mined: ReadingPairs, small_model: Model, small_store: PassageStore, small_spans: SpanStore
+) -> None:
+    objective = objective_of(
+        small_model, small_store, small_spans, mined, null_share=0.4, batch_size=16
+    )
+    chosen = batch_at(len(mined.pairs), 16, step=3, seed=0, rank=0, size=1)
+    losses, num_null = [], 0
+    for index in chosen:
+        _, joint, places = objective._example(mined.pairs[index], int(index), 3)
+        num_null += joint.body_end == joint.body_start
+        groups = read(small_model.reader, [joint], packer=small_model.packer, token_budget=999)
+        scores, _ = span_scores(small_model.reader, groups)
+        if places:
+            gold = torch.stack([scores[0, first, width - 1] for first, width in places])
+            loss = scores.logsumexp(dim=(0, 1, 2)) - gold.logsumexp(dim=0)
+            losses.append(float(loss.detach()))
+    assert 0 < num_null < 16
+    assert max(len(objective._example(mined.pairs[i], int(i), 3).places) for i in chosen) >= 1
+    loss, scalars = objective.loss(3)
+    # A mean over those that have something to point at.
+    assert scalars["span_loss"] == pytest.approx(float(np.mean(losses)), abs=1e-4)
+    assert float(loss.detach()) == pytest.approx(
+        scalars["masked_loss"] + scalars["span_loss"], abs=1e-5
+    )
+
+
+def test_a_seed_decides_which_pairs_are_mined_and_read(
+    small_model: Model,
+    small_store: PassageStore,
+    small_spans: SpanStore,
+    small_lexical: LexicalIndex,
+    tmp_path: Path,
+) -> None:
+    mined = [
+        mine_reading_pairs(
+            tmp_path / name, small_store, small_spans, small_lexical,
+            ReadingSettings(num_queries=8), seed=seed,
+        ).pairs.tolist()
+        for name, seed in (("one", 0), ("same", 0), ("other", 1))
+    ]  # fmt: skip
+    assert mined[0] == mined[1] != mined[2]
+    rows = [[row for row, _, _ in pairs] for pairs in mined]
+    assert rows[0] != rows[2]
+    pairs = mine_reading_pairs(
+        tmp_path / "many", small_store, small_spans, small_lexical,
+        ReadingSettings(num_queries=60), seed=0,
+    ).pairs  # fmt: skip
+    settings = ReadingSettings(batch_size=4, null_share=0.5)
+    read_at, alone = [], []
+    for seed in (0, 0, 1):
+        objective = ReadingObjective(
+            small_model, small_store, small_spans, pairs, settings, seed=seed
+        )
+        seen: list[int] = []
+        kept = objective._example
+
+        def listening(
+            pair: np.void, index: int, step: int, seen: list[int] = seen, kept: Any = kept
+        ) -> Any:
+            seen.append(index)
+            return kept(pair, index, step)
+
+        objective._example = listening  # type: ignore[method-assign]
+        objective.loss(0)
+        read_at.append(seen)
+        joints = [kept(pairs[0], 0, step).joint for step in range(20)]
+        alone.append([joint.body_end == joint.body_start for joint in joints])
+    assert read_at[0] == read_at[1] != read_at[2]
+    assert alone[0] == alone[1] != alone[2]

@@ -591,3 +591,79 @@ def test_measuring_changes_nothing(make: Make, small_model: Model) -> None:
     assert {"held_out_loss", "held_out_retrieval_utility"} <= set(first)
     assert small_model.reader.training
     assert all(parameter.grad is None for parameter in small_model.modules().parameters())
+
+
+def test_batches_of_held_out_queries_count_by_their_size(make: Make) -> None:
+    """Four queries three at a time are those four at once: means over queries stay as they are."""
+    means = []
+    for batch_size in (3, 4):
+        objective = make(batch_size=batch_size)
+        objective.held_out = objective._rows[:4]
+        means.append(objective.held_out_utility(4))
+    for name in ("mean_utility", "max_utility", "top_utility", "null_probability"):
+        first, second = (each[f"held_out_{name}"] for each in means)
+        assert first == pytest.approx(second, abs=1e-5)
+        assert first != 0.0
+
+
+def test_held_out_queries_are_measured_without_dropout(make: Make, small_model: Model) -> None:
+    settings = small_model.reader.settings.model_copy(update={"dropout": 0.5})
+    dropping = new_model(small_model.embedder.settings, settings, small_model.packer.settings)
+    objective = make(dropping)
+    dropping.modules().train()
+    torch.manual_seed(0)
+    first = objective.held_out_utility(8)
+    torch.manual_seed(1)
+    assert objective.held_out_utility(8) == first
+    losses = {float(objective.loss(0)[0].detach()) for _ in range(2)}
+    assert len(losses) == 2, "training drops"
+
+
+def test_utility_is_a_mean_over_what_is_hidden(make: Make) -> None:
+    objective = make(batch_size=8, num_candidates=3)
+    _, scalars = objective.loss(0)
+    rows = [int(objective._rows[i]) for i in batch_of(objective, 0)]
+    queries = objective._queries.batch(rows, 1, substitutes=objective._rows)
+    by_query = []
+    for query, log_probs in zip(queries, objective.reader, strict=True):
+        count = len(query.targets)
+        null, *others = (log_probs[:, :count].sum(dim=-1) / count).tolist()
+        by_query.append([other - null for other in others])
+    assert max(len(query.targets) for query in queries) > 1
+    assert scalars["mean_utility"] == pytest.approx(float(np.mean(by_query)), abs=1e-5)
+    assert scalars["top_utility"] == pytest.approx(
+        float(np.mean([u[0] for u in by_query])), abs=1e-5
+    )
+
+
+def test_a_seed_decides_which_passages_are_asked_about_and_what_is_hidden(
+    small_model: Model, small_store: PassageStore, small_spans: SpanStore
+) -> None:
+    masker = SalientSpanMasker(small_store, small_spans)
+    chosen, hidden = [], []
+    for seed in (0, 0, 1):
+        objective = RealmObjective(
+            small_model, small_store, masker, RealmSettings(batch_size=4), seed=seed
+        )
+        chosen.append([batch_of(objective, step) for step in range(5)])
+        rows = [int(row) for row in objective._rows]
+        queries = [q for step in range(5) for q in objective._queries.usable(rows, step=step)]
+        hidden.append([query.positions.tolist() for query in queries])
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert hidden[0] == hidden[1] != hidden[2]
+
+
+def batch_of(objective: RealmObjective, step: int) -> list[int]:
+    """The places among the training passages from which a step takes its queries."""
+    seen: list[int] = []
+    taken = objective._queries.batch
+
+    def listening(rows: Any, *arguments: Any, **named: Any) -> Any:
+        seen.extend(int(np.flatnonzero(objective._rows == row)[0]) for row in rows)
+        raise StopIteration
+
+    objective._queries.batch = listening  # type: ignore[method-assign]
+    with pytest.raises(StopIteration):
+        objective.loss(step)
+    objective._queries.batch = taken  # type: ignore[method-assign]
+    return seen

@@ -271,3 +271,38 @@ def test_passages_of_a_single_sentence_teach_nothing(
         objective.loss(0)
     # As the message says.
     assert train(objective, tmp_path / "run", num_steps=0).is_dir()
+
+
+def test_a_seed_and_a_step_decide_which_sentences_are_asked_with(
+    small_model: Model, small_store: PassageStore
+) -> None:
+    def drawn(seed: int, step: int) -> tuple[list[int], list[list[int]]]:
+        settings = InverseClozeSettings(batch_size=4)
+        objective = InverseClozeObjective(small_model, small_store, settings, seed=seed)
+        rows = objective._rows_at(step)
+        everything = objective._pairs(objective._rows, step)
+        return rows.tolist(), [pair.query.ids.tolist() for pair in everything]
+
+    first, again, later, other = drawn(0, 0), drawn(0, 0), drawn(0, 1), drawn(1, 0)
+    assert first == again
+    for changed in (later, other):
+        assert changed[0] != first[0]
+        assert changed[1] != first[1]
+
+
+def test_passages_that_measure_pre_training_are_not_asked_about(make: Make) -> None:
+    objective = make()
+    assert 0 not in objective._rows.tolist()  # held out
+    assert len(objective._rows) > 6
+
+
+@pytest.mark.parametrize(("rate", "is_left"), [(0.0, True), (1.0, False)])
+def test_the_sentence_is_taken_out_of_its_passage_as_often_as_asked(
+    make: Make, rate: float, is_left: bool
+) -> None:
+    objective = make(removal_rate=rate)
+    pairs = objective._pairs(objective._rows, 0)
+    for pair in pairs:
+        sentence, passage = (" ".join(map(str, p.ids.tolist())) for p in (pair.query, pair.passage))
+        inside = " ".join(sentence.split()[1:-1])  # without the marks at both ends
+        assert (inside in passage) == is_left

@@ -18,7 +18,7 @@ from realm.metric_log import read_metrics
 from realm.models.checkpoint import Model, load_model, save_checkpoint
 from realm.models.embedder import embed
 from realm.training.loop import Hooks, LoopSettings, Scalars, Training
-from realm.training.optim import OptimSettings
+from realm.training.optim import OptimSettings, scheduled_factor
 from realm.training.state import (
     Journal,
     best_checkpoint,
@@ -255,3 +255,53 @@ def test_what_follows_a_torn_line_of_a_journal_is_not_lost(tmp_path: Path) -> No
     assert again.latest("adopt", 6) == {"event": "adopt", "step": 5, "snapshot": 4}
     assert again.find("adopt", 4) is None
     assert again.last_step("precision") == -1
+
+
+def test_every_step_moves_at_its_scheduled_rate(start: Callable[[], Model], tmp_path: Path) -> None:
+    """Plain Adam's first step moves a weight by the rate, whatever its gradient."""
+    optim = OptimSettings(learning_rate=1e-3, warmup_share=0.5, weight_decay=0.0)
+    model, moved = start(), []
+    trunk = model.embedder.query_tower.trunk
+    weight = next(p for p in trunk.parameters() if p.ndim > 1)
+    kept = [weight.detach().clone()]
+
+    def note(step: int, scalars: Scalars) -> None:
+        now = weight.detach().clone()
+        moved.append((float((now - kept.pop()).abs().max()), scalars["rate"]))
+        kept.append(now)
+
+    train(model, tmp_path / "run", Hooks(on_progress=note), num_steps=8, optim=optim)
+    rates = [rate for _, rate in moved]
+    assert rates == [scheduled_factor(step, 8, optim) for step in range(8)]
+    assert rates[0] == 0.25
+    assert rates[-1] == 0.25
+    assert moved[0][0] == pytest.approx(0.25e-3, rel=0.01)
+    # As greatly as the rate lets it: at its height most, at the end little again.
+    assert moved[3][0] > 2 * moved[0][0]
+    assert moved[7][0] < moved[4][0]
+
+
+def test_what_torch_draws_follows_seed_and_step(start: Callable[[], Model], tmp_path: Path) -> None:
+    drawn: dict[str, list[float]] = {}
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        seen = drawn.setdefault(name, [])
+
+        class Drawing(Toy):
+            def loss(self, step: int, seen: list[float] = seen) -> tuple[Tensor, Scalars]:
+                seen.append(float(torch.rand(())))
+                return super().loss(step)
+
+        Training(Drawing(start()), settings_of(seed=seed), tmp_path / name, INPUTS).run()
+    assert drawn["one"] == drawn["same"]
+    assert len({*drawn["one"], *drawn["other"]}) == 14
+
+
+def test_what_rests_is_saved_as_it_was(start: Callable[[], Model], tmp_path: Path) -> None:
+    """Halved for the computation, but not in the file."""
+    before = {name: p.detach().clone() for name, p in start().reader.named_parameters()}
+    last = train(start(), tmp_path / "run", precision="bf16", num_steps=2)
+    after = load_file(last / "weights.safetensors")
+    named = [name for name in before if f"reader.{name}" in after]
+    assert len(named) > 20
+    for name in named:
+        assert torch.equal(before[name], after[f"reader.{name}"]), name
