@@ -118,6 +118,8 @@ def test_a_ranking_that_is_joined_with_bm25_was_joined_before_fine_tuning(
     # What two rankings have first, both have first together.
     assert joined[before]["first_hits"] != joined["pretrain"]["first_hits"]
     assert joined[after] == alone[after]
+    # By itself a model is measured without BM25, whatever the run answers with.
+    assert {name: joined[name] for name in models} == {name: alone[name] for name in models}
 
 
 @pytest.mark.parametrize(

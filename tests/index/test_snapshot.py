@@ -199,3 +199,26 @@ def test_whoever_writes_a_snapshot_finds_its_cells(
     found = snapshot.index(settings).search(queries, 5)
     assert torch.equal(found.rows, expected.rows)
     assert torch.equal(found.scores, expected.scores)
+
+
+def test_an_approximate_index_looks_into_as_many_cells_as_asked(
+    small_model: Model, small_store: PassageStore, tmp_path: Path
+) -> None:
+    snapshot = write(tmp_path / "snapshot", small_model, small_store)
+    index = snapshot.index(IndexSettings(kind="approximate", probes=3))
+    assert isinstance(index, ApproximateIndex)
+    assert index.probes == 3
+
+
+def test_vectors_are_those_of_the_trunk_on_the_passage_side(
+    small_model: Model, small_store: PassageStore, tmp_path: Path
+) -> None:
+    vectors = write_trunk_vectors(tmp_path / "vectors", small_model, small_store)
+    small_model.embedder = small_model.embedder.with_own_query_tower()
+    for tower, is_fit in (
+        (small_model.embedder.query_tower, True), (small_model.embedder.passage_tower, False)
+    ):  # fmt: skip
+        with torch.no_grad():
+            for parameter in tower.trunk.parameters():
+                parameter.add_(0.1)
+        assert vectors.fit(small_model) == is_fit

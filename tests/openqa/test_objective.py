@@ -3,15 +3,18 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from realm.corpus.store import PassageStore
 from realm.examples.question import Question
+from realm.index.encode import pack_joint
 from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import Model
 from realm.models.embedder import evaluating
+from realm.models.reader import read, span_scores
 from realm.openqa.labels import holds_answer
 from realm.openqa.objective import (
     OpenQaObjective,
@@ -22,6 +25,7 @@ from realm.openqa.objective import (
     question_ids,
     read_passages,
 )
+from realm.retrieval.candidates import NULL_ROW
 
 TAVIL = Question("Where is the port?", ("Tavil",))
 NOWHERE = Question("Where is it?", ("Atlantis",))
@@ -307,3 +311,120 @@ def test_a_reader_alone_decides_where_scores_count_for_nothing(
     assert torch.equal(reading.joint[0, :-1], reading.spans[0].flatten())
     assert not reading.joint.isnan().any(), "a passage that does not exist has no probability"
     assert reading.joint[0].view(-1)[: reading.spans[0, 0].numel()].isfinite().any()
+
+
+def test_both_losses_count_alike(make: Make) -> None:
+    loss, scalars = make([TAVIL, NOWHERE]).loss(0)
+    assert scalars["retriever_loss"] > 0.1
+    assert scalars["reader_loss"] > 0.1
+    both = scalars["retriever_loss"] + scalars["reader_loss"]
+    assert float(loss.detach()) == pytest.approx(both, abs=1e-5)
+
+
+def test_the_null_passage_is_scored_by_the_reader_and_by_the_retriever(
+    small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    reading = read_everything(small_model, small_store, small_snapshot, TAVIL)
+    ids, packer = question_ids(small_model, TAVIL.question), small_model.packer
+    with evaluating(small_model.modules()):
+        joint = pack_joint(small_store, packer, ids, NULL_ROW)
+        groups = read(small_model.reader, [joint], packer=packer, token_budget=999)
+        _, silence = span_scores(small_model.reader, groups)
+        vector = embed_questions(small_model, [ids])[0]
+    expected = float(silence[0]) + float(vector @ small_snapshot.null_embedding)
+    assert abs(float(silence[0])) > 1e-3
+    assert float(reading.joint[0, -1]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_is_read_correctly_is_the_likeliest_span(
+    make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    reading = read_everything(small_model, small_store, small_snapshot, TAVIL)
+    joint = reading.joint[0, :-1].view(reading.spans.shape[1:])
+    spans = [
+        (float(joint[row, first, last - first]), text)
+        for row in range(NUM_PASSAGES)
+        for first, last, text in all_spans(small_store, row, joint.shape[-1])
+        if text.isalpha()
+    ]
+    best, worst = max(spans)[1], min(spans)[1]
+    # What the reader prefers above all, unless no words would be right, is made the answer.
+    assert float(joint.max()) == pytest.approx(max(spans)[0], abs=1e-5)
+    for answer, is_read in ((best, 1.0), (worst, 0.0)):
+        question = Question(TAVIL.question, (answer,))
+        _, scalars = make([question], null_passage=False).loss(0)
+        assert scalars["read_correctly"] == is_read
+
+
+def test_answers_at_the_end_of_what_is_read_can_be_pointed_at_and_later_ones_cannot(
+    make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    lengths = [len(small_store.token_ids(row)) for row in range(NUM_PASSAGES)]
+    row = int(np.argmax(lengths))
+    word = small_store.text(row).split()[-1].rstrip(".")
+    question = Question("What is last?", (word,))
+    reading = read_everything(small_model, small_store, small_snapshot, question)
+    found = scores_of(reading, small_store, [word])
+    everything = float(reading.joint.logsumexp(dim=-1))
+    _, scalars = make([question]).loss(0)
+    assert scalars["reader_loss"] == pytest.approx(everything - log_sum(found), abs=1e-4)
+    packer = small_model.packer
+    packer.settings = packer.settings.model_copy(update={"passage_tokens": 12})
+    loss, scalars = make([question]).loss(0)
+    assert loss.isfinite()
+    assert len(found) == 2  # too far back in another passage as well
+    # It is held by a passage, and so "nothing" would be wrong as well: there is nothing to learn.
+    assert scalars["reader_loss"] == 0.0
+
+
+def test_how_often_the_best_passages_hold_an_answer(
+    make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    """A word of the passage at the eighth place alone, read where evidence is ensured."""
+    text = "Which word?"
+    with evaluating(small_model.modules()):
+        vector = embed_questions(small_model, [question_ids(small_model, text)])[0]
+    order = (small_snapshot.embeddings.float() @ vector).argsort(descending=True).tolist()
+    texts = [small_store.text(row) for row in order]
+    everything = " ".join(texts).lower()
+    words = [w for w in texts[7].split() if w.isalpha() and w.islower()]
+    word = next(w for w in words if everything.count(w) == 1)
+    question = Question(text, (word,))
+    _, scalars = make([question], reader_passages=2).loss(0)
+    assert (scalars["answer_in_top_5"], scalars["answer_in_beam"]) == (0.0, 1.0)
+    assert scalars["reader_loss"] > 0  # that there is no answer in what is read
+    null = scalars["reader_loss"]
+    _, scalars = make([question], reader_passages=2, reader_evidence="ensured").loss(0)
+    reading = read_everything(small_model, small_store, small_snapshot, question)
+    joint = reading.joint[0, :-1].view(reading.spans.shape[1:])
+    read_rows = [order[0], order[7]]
+    outcomes = torch.cat((joint[read_rows].flatten(), reading.joint[0, -1:]))
+    found = scores_of(reading, small_store, [word])
+    expected = float(outcomes.logsumexp(dim=0)) - log_sum(found)
+    assert scalars["reader_loss"] == pytest.approx(expected, abs=1e-4)
+    assert scalars["reader_loss"] != pytest.approx(null, abs=1e-4)
+
+
+def test_a_seed_decides_which_questions_a_step_takes(
+    small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
+) -> None:
+    questions = [Question(f"Question {number}?", ("Tavil",)) for number in range(30)]
+    asked = []
+    for seed in (0, 0, 1):
+        seen: list[str] = []
+
+        class Listening:
+            def search(
+                self, texts: Sequence[str], vectors: Tensor, k: int, seen: list[str] = seen
+            ) -> Tensor:
+                seen.extend(texts)
+                return torch.zeros(len(texts), 1, dtype=torch.long)
+
+        settings = OpenQaSettings(batch_size=4, reader_passages=1)
+        objective = OpenQaObjective(
+            small_model, small_store, small_snapshot, questions, settings,
+            seed=seed, retriever=Listening(),
+        )  # fmt: skip
+        objective.loss(0)
+        asked.append(seen)
+    assert asked[0] == asked[1] != asked[2]

@@ -473,3 +473,13 @@ def test_an_old_checkpoint_that_is_the_best_keeps_no_snapshots(world: World) -> 
             live.prune()
         live.before_step(step)
     assert len(world.snapshots) <= 3
+
+
+def test_what_is_newer_than_the_step_is_not_adopted(world: World) -> None:
+    """A training that goes on from an older checkpoint finds the snapshots of its former self."""
+    for step in (4, 8):
+        world.write_snapshot(step)
+    live = world.live()
+    assert live.before_step(3)["staleness"] == 3
+    assert live.before_step(5)["staleness"] == 1
+    assert live.before_step(8)["staleness"] == 0

@@ -153,3 +153,41 @@ def test_a_refresh_process_has_its_threads_from_the_trainer(
     with machine.using_threads(3):
         train(world, world / "run", settings.model_copy(update={"loop": loop}))
     assert journal_of(world / "run")[0]["num_threads"] == expected
+
+
+def test_every_step_searches_in_the_snapshot_that_was_adopted(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the objective is made of what the training was given."""
+    searched: list[Any] = []
+
+    class Listening(run.RealmObjective):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            made.append(named)
+
+        def loss(self, step: int) -> Any:
+            searched.append(self.index)
+            return super().loss(step)
+
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(run, "RealmObjective", Listening)
+    settings = settings_of()
+    seeded = settings.model_copy(update={"loop": settings.loop.model_copy(update={"seed": 5})})
+    train(world, world / "run", seeded)
+    # Snapshots are due at every fourth of ten steps, and measured at every other.
+    groups = [id(index) for index in searched]
+    assert [len({*groups[begin:end]}) for begin, end in ((0, 4), (4, 8), (8, 10))] == [1, 1, 1]
+    assert len({*groups}) == 3
+    assert [each["seed"] for each in made] == [5]
+
+
+def test_the_checkpoint_of_the_greatest_utility_stays(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utility = iter([0.1, 0.9, 0.2, 0.3, 0.1, 0.0])
+    monkeypatch.setattr(
+        run.RealmObjective, "held_out_utility", lambda self, number: {run.BEST_BY: next(utility)}
+    )
+    train(world, world / "run", settings_of())
+    assert steps_in(world / "run" / "checkpoints") == [2, 8, 10]

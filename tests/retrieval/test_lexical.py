@@ -133,6 +133,10 @@ def test_fusion_by_hand() -> None:
     # Question 0: row 3 has 1/62 + 1/61, row 7 1/61, row 9 1/62, row 5 1/63.
     fused = reciprocal_rank_fusion([first, second], k=4)
     assert fused.tolist() == [[3, 7, 9, 5], [1, 2, NO_PASSAGE, NO_PASSAGE]]
+    # Twice at the twentieth place is more than once at the first: 2/80 against 1/61.
+    first, second = np.arange(20)[None], np.arange(100, 120)[None]
+    first[0, 19] = second[0, 19] = 50
+    assert reciprocal_rank_fusion([first, second], k=1).tolist() == [[50]]
 
 
 def test_fusion_orders_equal_scores_by_row() -> None:

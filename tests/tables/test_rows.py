@@ -105,7 +105,16 @@ def test_baselines_of_table_1_are_not_pretrained() -> None:
     assert not made["bm25"].retrieval.embedder
     assert made["minilm"].warm_start.embedder.loop.num_steps == 0
     assert made["supervised"].warm_start.questions is not None
-    assert made["realm-plus"].finetune.objective.batch_size == 32
+    plus, plain = made["realm-plus"], SMALL
+    assert plus.finetune.objective.batch_size == 32
+    for ours, theirs in (
+        (plus.finetune.objective, plain.finetune.objective), (plus.retrieval, plain.retrieval)
+    ):  # fmt: skip
+        assert ours.reader_passages == 2 * theirs.reader_passages
+    # What does not rank or stays as published is not moved, and does not weigh what others found.
+    assert made["minilm"].finetune.loop.optim.embedder_learning_rate == 0.0
+    assert made["bm25"].finetune.objective.retrieval_weight == 0.0
+    assert made["orqa"].pretrain.loop.optim.embedder_learning_rate == 0.0
     # The same reader: what is fine-tuned, and how long, is the same.
     loops = {name: run.finetune.loop.num_steps for name, run in made.items()}
     assert set(loops.values()) == {SMALL.finetune.loop.num_steps}
