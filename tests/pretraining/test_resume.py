@@ -20,6 +20,7 @@ from realm.index.snapshot import Snapshot
 from realm.models import precision
 from realm.models.checkpoint import Model
 from realm.pretraining import run
+from realm.pretraining.objective import RealmObjective
 from realm.spans.annotate import SpanStore
 from realm.training.state import steps_in
 
@@ -161,7 +162,7 @@ def test_every_step_searches_in_the_snapshot_that_was_adopted(
     """And the objective is made of what the training was given."""
     searched: list[Any] = []
 
-    class Listening(run.RealmObjective):
+    class Listening(RealmObjective):
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
             made.append(named)
@@ -187,7 +188,7 @@ def test_the_checkpoint_of_the_greatest_utility_stays(
 ) -> None:
     utility = iter([0.1, 0.9, 0.2, 0.3, 0.1, 0.0])
     monkeypatch.setattr(
-        run.RealmObjective, "held_out_utility", lambda self, number: {run.BEST_BY: next(utility)}
+        RealmObjective, "held_out_utility", lambda self, number: {run.BEST_BY: next(utility)}
     )
     train(world, world / "run", settings_of())
     assert steps_in(world / "run" / "checkpoints") == [2, 8, 10]
