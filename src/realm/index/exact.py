@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from realm.index.blocks import (
@@ -20,7 +21,7 @@ from realm.index.blocks import (
     rounding_error,
     score_blocks,
 )
-from realm.index.scan import kernel, scan_contenders, summing_error
+from realm.index.scan import kernel, scan_for_best, summing_error
 
 _QUERIES = 64  # searched together: more leave fewer rows at a time, and more of them to be scored
 _SCORES = 1 << 23  # kept at a time: up to 32 MB the C library gives them the same memory again
@@ -113,7 +114,9 @@ class ExactIndex:
                 torch.zeros_like(floor) if error is None else error, k,
             )  # fmt: skip
             if chosen is not None:
-                scores = chosen.scores if error is None else _scores(queries, rows, chosen)
+                scores = chosen.scores
+                if error is not None:
+                    scores = _scores(queries, rows, chosen.queries, chosen.rows)
                 return _best_of(chosen, scores, len(queries), k)
         blocks = score_blocks(queries, rows, torch.float32, hidden)
         return _first_of_the_best(blocks.scores[: len(rows)].T.contiguous(), k)
@@ -153,16 +156,15 @@ def best_of_few(
         return None
     begins = np.cumsum([0, *map(len, rows)]).tolist()
     hidden = [part._hidden + begin for part, begin in zip(parts, begins, strict=False)]
-    chosen = scan_contenders(queries, rows, torch.from_numpy(np.concatenate(hidden)), error, k)
-    if chosen is None:
+    numbers = scan_for_best(queries, rows, np.concatenate(hidden), error, k)
+    if numbers is None:
         return None
-    scores = torch.empty_like(chosen.scores)
-    for each, begin in zip(rows, begins, strict=False):
-        is_here = (begin <= chosen.rows) & (chosen.rows < begin + len(each))
-        here = Contenders(chosen.queries[is_here], chosen.rows[is_here] - begin, scores[is_here])
-        scores[is_here] = _scores(queries, each, here)
-    found = _best_of(chosen, scores, len(queries), k)
-    return merge([found], k)  # for the order of equal scores
+    scores = _scores_in_parts(queries, rows, numbers)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # of equal scores the first rows win
+    return Found(
+        torch.from_numpy(np.take_along_axis(scores, best, axis=1)),
+        torch.from_numpy(np.take_along_axis(numbers, best, axis=1)),
+    )
 
 
 def merge(parts: list[Found], k: int) -> Found:
@@ -175,15 +177,33 @@ def merge(parts: list[Found], k: int) -> Found:
     return Found(scores.gather(-1, by_score), rows.gather(-1, by_score))
 
 
+def _scores_in_parts(
+    queries: Float[Tensor, "queries dim"],
+    parts: Sequence[Float[Tensor, "_ dim"]],
+    numbers: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Inner products with rows [queries, found] that count on from part to part; -inf for -1."""
+    rows, begin = numbers.ravel(), 0
+    scores = np.full(len(rows), -np.inf, dtype=np.float32)
+    for part in parts:
+        here = np.flatnonzero((begin <= rows) & (rows < begin + len(part)))
+        query, row = here // numbers.shape[1], rows[here] - begin
+        scores[here] = _scores(queries, part, torch.from_numpy(query), torch.from_numpy(row))
+        begin += len(part)
+    return scores.reshape(numbers.shape)
+
+
 def _scores(
-    queries: Float[Tensor, "queries dim"], rows: Float[Tensor, "rows dim"], chosen: Contenders
+    queries: Float[Tensor, "queries dim"],
+    rows: Float[Tensor, "rows dim"],
+    query: Int[Tensor, " pairs"],
+    row: Int[Tensor, " pairs"],
 ) -> Float[Tensor, " pairs"]:
     """Inner products of chosen pairs in single precision."""
-    pieces = zip(chosen.queries.split(_PAIRS), chosen.rows.split(_PAIRS), strict=True)
     # `index_select` copies rows ten times as quickly as indexing does.
     scores = [
         (queries.index_select(0, q) * rows.index_select(0, r).float()).sum(dim=-1)
-        for q, r in pieces
+        for q, r in zip(query.split(_PAIRS), row.split(_PAIRS), strict=True)
     ]
     return torch.cat(scores)
 
