@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from realm.models.checkpoint import Model
     from realm.retrieval.lexical import LexicalIndex
     from realm.spans.annotate import SpanStore
+    from realm.training.loop import Hooks, Training
 
 # Before anything of realm is imported: its annotated functions and records check their shapes.
 install_import_hook("realm", "shape_checks.check_shapes")
@@ -156,3 +157,18 @@ def small_snapshot(small_model: "Model", small_store: "PassageStore", tmp_path: 
 
     path = tmp_path / "small-snapshot"
     return write_snapshot(path, small_model, small_store, checkpoint="start", step=0)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> "list[Training]":
+    """Every training that a test runs, in order."""
+    from realm.training.loop import Training
+
+    trainings, run = [], Training.run
+
+    def recorded(training: "Training", hooks: "Hooks") -> Path:
+        trainings.append(training)
+        return run(training, hooks)
+
+    monkeypatch.setattr(Training, "run", recorded)
+    return trainings

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from realm.openqa.objective import OpenQaObjective
 from realm.run_folder import RunFolder
 from realm.stages import Run
 from realm.tables.sharing import take_over
-from realm.training.loop import Scalars
+from realm.training.loop import Scalars, Training
 from realm.training.state import steps_in
 from small_world import make_tokenizer, write_trunk
 
@@ -323,8 +324,43 @@ def test_a_best_that_nothing_measures_is_refused(
         Run(tmp_path / "run", changed(experiment, questions, **values)).finetune()
 
 
-def test_pretraining_may_ask_from_other_documents(
+def test_every_training_draws_by_its_own_seed(
+    experiment: Experiment, questions: Path, tmp_path: Path, trained: list[Training]
+) -> None:
+    groups = ("warm_start.embedder", "warm_start.reader", "pretrain", "finetune")
+    loop = "num_steps = 1, save_every = 1, precision = 'fp32'"
+    loops = {f"{name}.loop": f"{{ {loop}, seed = {n} }}" for n, name in enumerate(groups, start=5)}
+    values = {**loops, "pretrain.objective.num_candidates": "3", "pretrain.refresh.every": "1"}
+    Run(tmp_path / "run", changed(experiment, questions, **values)).finetune()
+    assert [training.settings.seed for training in trained] == [5, 6, 7, 8]
+    assert [cast(Any, training.objective)._seed for training in trained] == [5, 6, 7, 8]
+
+
+def test_fine_tuning_moves_the_query_tower_alone(
     experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run", changed(experiment, questions))
+    tuned, before = (
+        load_file(path / "weights.safetensors") for path in (run.finetune(), run.start())
+    )
+    query, passage = "embedder.query_tower.", "embedder.passage_tower."
+    names = [name.removeprefix(query) for name in before if name.startswith(query)]
+    assert all(torch.equal(tuned[passage + name], before[query + name]) for name in names)
+    assert any(not torch.equal(tuned[query + name], before[query + name]) for name in names)
+
+
+def test_only_fine_tuning_teaches_when_to_say_nothing(
+    experiment: Experiment, questions: Path, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run", changed(experiment, questions))
+    run.finetune()
+    assert run.experiment.finetune.objective.null_passage
+    assert run.answerer("finetune").settings.null_passage
+    assert not run.answerer("start").settings.null_passage
+
+
+def test_pretraining_may_ask_from_other_documents(
+    experiment: Experiment, questions: Path, tmp_path: Path, trained: list[Training]
 ) -> None:
     news = tmp_path / "news.txt"
     news.write_text("Edvard Lind came to Tavil in 1894. He saw the Sorna. " * 9, encoding="utf-8")
@@ -340,6 +376,7 @@ def test_pretraining_may_ask_from_other_documents(
     queries = run.queries().corpus()
     assert queries.path == tmp_path / "run" / "queries" / "corpus"
     assert 2 <= len(queries) < len(run.corpus())
+    assert len(cast(Any, trained[-1].objective)._own_hashes) == len(queries)
     assert read_manifest(last).inputs["queries"] == queries.fingerprint
     # Only what is hidden is looked for in X: the knowledge corpus needs no spans.
     assert not (tmp_path / "run" / "spans").exists()

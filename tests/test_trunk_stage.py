@@ -1,7 +1,7 @@
 """A run that starts from nothing trains its trunk first, and may share it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from realm.models.checkpoint import load_model
 from realm.models.trunk import load_trunk, read_masked_head
 from realm.stages import Run, all_stages
 from realm.swap import swap
+from realm.training.loop import Training
 from small_world import make_tokenizer, write_trunk
 from tiny_settings import own_trunk_settings
 
@@ -66,6 +67,13 @@ def test_both_halves_start_from_the_trunk_of_the_run(
     assert read_manifest(start).inputs["trunk"] == read_manifest(trunk).fingerprint
     stages = [line.split('"')[3] for line in (run.path / "stages.jsonl").read_text().splitlines()]
     assert stages == ["corpus", "trunk", "start"]
+
+
+def test_the_trunk_is_trained_by_its_own_seed(
+    experiment: Experiment, tmp_path: Path, trained: list[Training]
+) -> None:
+    Run(tmp_path / "run", with_overrides(experiment, ["trunk.loop.seed=5"])).trunk()
+    assert trained[0].settings.seed == cast(Any, trained[0].objective)._seed == 5
 
 
 def test_held_out_text_is_measured_at_every_checkpoint(

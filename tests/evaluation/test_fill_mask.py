@@ -25,6 +25,11 @@ TWO = "[MASK] was born in [MASK]."
 
 @pytest.fixture
 def filler(small_model: Model, small_store: PassageStore, small_snapshot: Snapshot) -> MaskFiller:
+    with torch.no_grad():  # new weights believe in one candidate, and read the same beside each
+        for name, parameter in small_model.reader.named_parameters():
+            parameter.mul_(10 if name.endswith("weight") and parameter.ndim == 2 else 1)
+        for name, parameter in small_model.embedder.named_parameters():
+            parameter.mul_(0.1 if name.endswith("projection.weight") else 1)
     index = ExactIndex(small_snapshot.embeddings)
     settings = RealmSettings(num_candidates=4)
     return MaskFiller(small_model, small_store, index, settings)
@@ -130,6 +135,10 @@ def test_a_given_answer_of_several_wordpieces_widens_the_gap(
     assert filled.answer.probability == pytest.approx(expected, rel=1e-3)
     found = [c.answer_probability for c in filled.candidates]
     assert found == pytest.approx(likelihood.tolist(), rel=1e-3)
+    each = reader[:, torch.arange(len(targets)), torch.from_numpy(targets)].exp()
+    gains = (beliefs @ each / each[0]).log()
+    assert abs(float(gains.mean())) > 0.01  # so that it tells a mean from a sum
+    assert filled.retrieval_utility == pytest.approx(float(gains.mean()), rel=1e-3)
 
 
 def test_best_fillings_by_hand() -> None:
