@@ -5,7 +5,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from realm.errors import ArtifactError, ResourceError, SourceError
 from realm.index.snapshot import write_snapshot
 from realm.living import background
 from realm.living import corpus as corpus_module
+from realm.living.background import BackgroundMerger
 from realm.living.corpus import LivingCorpus
 from realm.living.journal import Journal
 from realm.living.segment import write_segment
@@ -340,6 +342,20 @@ def test_an_edit_whose_view_failed_is_in_the_next_one(
     assert corpus.view().version.endswith(":1")
 
 
+def test_embeddings_are_kept_while_the_embedder_is_the_same(
+    corpus: LivingCorpus, answerer: Answerer, base: PassageStore, tmp_path: Path
+) -> None:
+    def refuse() -> None:
+        raise AssertionError("nothing is to be embedded")
+
+    corpus.put([ZEBRA])
+    folder = tmp_path / "living"
+    again = LivingCorpus(folder, base, lambda: answerer, require_embedder=refuse)
+    views = (again.view().answerer, corpus.view().answerer)
+    assert found_ids(views[0], QUESTIONS, 30) == found_ids(views[1], QUESTIONS, 30)
+    again.close()
+
+
 def test_a_new_embedder_embeds_what_was_added_anew(
     corpus: LivingCorpus, rebuild: Rebuild, base: PassageStore, tmp_path: Path,
     small_model: Model,
@@ -484,6 +500,29 @@ def test_many_documents_are_merged_in_the_background(
     assert segment.name == "segment-4"
     # As wide as the base's, so that one kernel scans both.
     assert {np.load(file).dtype for file in segment.glob("*/embeddings.npy")} == {np.dtype("f2")}
+
+
+def test_few_recent_documents_beside_many_merged_ones_can_wait() -> None:
+    begun = Event()
+    merger = BackgroundMerger(begun.set)
+    for num_recent, num_merged, is_time in ((999, 0, 0), (1_000, 80_000, 0), (1_000, 8_000, 1)):
+        segment = SimpleNamespace(num_documents=num_merged) if num_merged else None
+        merger.merge_in_time(cast(Any, SimpleNamespace(recent=range(num_recent), segment=segment)))
+        assert merger.wait()
+        assert begun.is_set() == is_time
+
+
+def test_the_segment_before_stays_for_who_is_about_to_open_it(
+    corpus: LivingCorpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept = []
+    for number in range(3):
+        corpus.put([Document(f"d-{number}", "", f"This is number {number}.")])
+        corpus.merge()
+        kept.append(sorted(path.name for path in (tmp_path / "living").glob("segment-*")))
+    assert kept == [["segment-1"], ["segment-1", "segment-2"], ["segment-2", "segment-3"]]
+    monkeypatch.setattr(corpus_module, "write_segment", None)  # nothing is left to merge
+    corpus.merge()
 
 
 def test_a_merge_that_failed_is_written_down_and_tried_again(

@@ -1,5 +1,6 @@
 """Does every path answer as documented, from one corpus that is edited between the tests?"""
 
+import asyncio
 import json
 import threading
 import time
@@ -12,6 +13,7 @@ from memory_corpus import VERSIONS, MemoryCorpus, make_corpus, make_service
 from starlette.testclient import TestClient
 
 from realm.corpus.documents import Document
+from realm.serving import service as service_module
 from realm.serving.app import create_app
 from realm.serving.gate import Access
 from realm.serving.results import Asked, Manner, answer_results
@@ -103,6 +105,14 @@ def test_questions_with_many_passages_share_small_batches(corpus: MemoryCorpus) 
         assert len(post(client, "/v1/answer", body)["results"]) == 6
         num_batches.append(corpus.num_views - before)
     assert num_batches == [1, 2, 6]
+
+
+def test_a_batch_is_no_larger_for_questions_with_few_passages(corpus: MemoryCorpus) -> None:
+    service = make_service(corpus, batch_size=2, batch_passages=20)
+    client = TestClient(create_app(service, Access()), base_url="http://localhost")
+    before = corpus.num_views
+    post(client, "/v1/answer", {"questions": [QUESTION] * 6, "num_passages": 1})
+    assert corpus.num_views - before == 3
 
 
 def test_abstaining(client: TestClient) -> None:
@@ -252,10 +262,11 @@ def test_head_asks_what_get_asks(client: TestClient, path: str) -> None:
 
 
 def test_metrics(corpus: MemoryCorpus, page: Path) -> None:
-    client = TestClient(
-        create_app(make_service(corpus), Access(), page=page), base_url="http://localhost"
-    )
+    service = make_service(corpus)
+    client = TestClient(create_app(service, Access(), page=page), base_url="http://localhost")
     post(client, "/v1/answer", {"questions": ["Where?", "Who?"], "min_probability": 1.0})
+    client.get("/healthz")
+    assert service.num_running == 0, "health checks are not counted, nor is what has ended"
     client.put("/v1/documents/x", json=KELD)
     client.delete("/v1/documents/x")
     client.get("/v1/nothing/of/the/kind")
@@ -274,6 +285,16 @@ def test_metrics(corpus: MemoryCorpus, page: Path) -> None:
     }  # fmt: skip
     assert {name: float(values[name]) for name in expected} == expected
     assert float(values["realm_snapshot_age_seconds"]) > 1e9
+
+
+def test_only_abstentions_are_counted_as_such(
+    corpus: MemoryCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [{"abstained": True}, {"abstained": False}, {"abstained": False}]
+    monkeypatch.setattr(service_module, "answer_results", lambda *_: results)
+    service = make_service(corpus)
+    asyncio.run(service.answer([Asked(QUESTION, 1)] * 3, Manner()))
+    assert service.metrics.abstentions._value.get() == 1
 
 
 def test_methods_that_are_invented_do_not_add_up(corpus: MemoryCorpus, page: Path) -> None:
