@@ -377,6 +377,25 @@ def test_answers_at_the_end_of_what_is_read_can_be_pointed_at_and_later_ones_can
     assert scalars["reader_loss"] == 0.0
 
 
+def test_gold_ends_where_what_is_read_ends(make: Make, small_store: PassageStore) -> None:
+    lind = Question("Who was it?", ("Edvard Lind",))
+    objective, width = make([lind]), 4
+    row = next(r for r in range(NUM_PASSAGES) if holds_answer(small_store, r, lind))
+    *_, (first, last) = objective._spans_of(small_store, row, lind, max_answer_tokens=width)
+    assert first < last
+
+    def is_gold(body: int, score: float) -> bool:
+        spans = torch.zeros(1, 1, body, width)
+        spans[0, 0, first, last - first] = score
+        joint = torch.cat((spans.flatten(1), torch.zeros(1, 1)), dim=1)
+        reading = Reading(torch.tensor([[row]]), joint[:, :1], joint[0, -1:], spans, joint)
+        return bool(objective._gold(reading, [lind])[0, first * width + last - first])
+
+    assert is_gold(last + 1, 0.0)
+    assert not is_gold(last, 0.0), "its last wordpiece was cut off"
+    assert not is_gold(last + 1, -torch.inf), "cut off, beside a longer passage that was not"
+
+
 def test_how_often_the_best_passages_hold_an_answer(
     make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
 ) -> None:
