@@ -6,13 +6,20 @@ import json
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
 from realm import workload
+from realm.corpus.block_records import write_block_records
+from realm.corpus.documents import Document
+from realm.corpus.passages import cut_documents
 from realm.experiment import Experiment, read_recipe
 from realm.workload import estimate_workload
+from records import example, record
 
 
 def experiment_of(trunk: Path, **changes: object) -> Experiment:
@@ -65,6 +72,53 @@ def test_the_beginning_speaks_for_the_whole(
     # Each document is one passage; packed files are a little denser here and there.
     assert found.num_passages == pytest.approx(400, rel=0.1)
     assert found.num_train_questions == 0
+
+
+TEXT = "The Sorna is a river of Velland. It rises on Mount Keld."
+
+
+def write_records(path: Path, number: int) -> None:
+    named: dict[str, list[str | int]] = {
+        "text": [TEXT], "spans/start": [4], "spans/limit": [9], "spans/type": ["LOC"],
+    }  # fmt: skip
+    content = b"".join(record(example({**named, "uid": [name(n)]})) for n in range(number))
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_parquet(path: Path, number: int) -> None:
+    columns = {"id": [name(n) for n in range(number)], "title": [""] * number}
+    pq.write_table(pa.table({**columns, "text": [TEXT] * number}), path)
+
+
+WRITE: dict[str, Callable[[Path, int], None]] = {
+    "source.parquet": write_parquet,
+    "source.npy": lambda path, n: write_block_records(path, (f"{k}: {TEXT}" for k in range(n)), n),
+    "source.tfrecord": write_records,
+    "source.tfrecord-00000-of-00512.gz": write_records,
+}
+
+
+@pytest.mark.parametrize("file_name", WRITE)
+def test_of_large_tables_and_records_the_beginning_is_read_alone(
+    file_name: str, trunk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    WRITE[file_name](tmp_path / file_name, 400)
+    num_cut = []
+
+    def counted(documents: list[Document], *others: Any) -> Any:
+        num_cut.append(len(documents))
+        return cut_documents(documents, *others)
+
+    monkeypatch.setattr(workload, "cut_documents", counted)
+    size = (tmp_path / file_name).stat().st_size
+    for sample in (size // 3, 1 << 20):
+        monkeypatch.setattr(workload, "_SAMPLE_BYTES", sample)
+        experiment = experiment_of(trunk_folder, sources=(str(tmp_path / file_name),))
+        found = estimate_workload(experiment)
+        assert found.num_passages == pytest.approx(400, rel=0.1)
+        assert found.notes == ()
+    assert 10 < num_cut[0] < 250
+    assert num_cut[1] == 400
 
 
 @pytest.mark.parametrize("is_packed_first", [True, False])

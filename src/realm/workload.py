@@ -6,7 +6,7 @@ how often that fits into the whole. What cannot be looked at is assumed, and sai
 
 import bz2
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +17,17 @@ import numpy as np
 import zstandard
 from tokenizers import Tokenizer
 
-from realm.corpus.documents import HUB, read_documents, source_files
+from realm.corpus.documents import (
+    HUB,
+    RECORDS,
+    Document,
+    count_documents,
+    kind_of,
+    read_documents,
+    source_files,
+)
 from realm.corpus.passages import NUM_SPECIAL_TOKENS, DocumentCut, cut_documents
+from realm.corpus.tfrecords import end_of_whole_records
 from realm.errors import RealmError, SourceError
 from realm.examples.question import read_questions
 from realm.experiment import Experiment, expand
@@ -26,7 +35,6 @@ from realm.models.trunk import DEFAULT_TRUNK, find_trunk, locate_trunk, read_tok
 
 _MOST_TIMES = 50
 _SAMPLE_BYTES = 1 << 20  # of each source, as it lies on the disk
-_LINES, _PAGES = (".jsonl", ".csv", ".tsv", ".txt", ".md", ".markdown"), ".xml"
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(wbits=31),
     ".bz2": bz2.BZ2Decompressor,
@@ -145,9 +153,7 @@ def _sample_of(
         if sampled >= _SAMPLE_BYTES:
             continue  # a folder of many files: those that come first speak for the others
         try:
-            with TemporaryDirectory() as folder:
-                beginning, share = _beginning(file, Path(folder))
-                documents = list(read_documents([beginning]))
+            documents, share = _first_documents(file)
         except (RealmError, OSError) as error:
             notes.append(f"{file.name} was not looked at ({error})")
             continue
@@ -166,34 +172,64 @@ def _files_of(sources: Iterable[str]) -> list[Path]:
     return files
 
 
+def _first_documents(file: Path) -> tuple[list[Document], float]:
+    """Documents from the beginning of a file, and the share of it that they are."""
+    number = count_documents(file)
+    if number is None:
+        with TemporaryDirectory() as folder:
+            beginning, share = _beginning(file, Path(folder))
+            return list(read_documents([beginning])), share
+    documents: list[Document] = []
+    num_characters = 0
+    for document in read_documents([file]):
+        documents.append(document)
+        num_characters += len(document.text)
+        if num_characters >= _SAMPLE_BYTES:
+            return documents, len(documents) / number
+    return documents, 1.0
+
+
 def _beginning(file: Path, folder: Path) -> tuple[Path, float]:
     """A file with whole documents from the beginning of another, and the share that it is."""
     with file.open("rb") as stream:
         packed = stream.read(_SAMPLE_BYTES)
     share = len(packed) / max(1, file.stat().st_size)
-    suffix = file.suffix.lower()
-    stem = Path(file.stem) if suffix in _DECOMPRESSORS else file
-    text = _unpack(packed, suffix)
-    if share == 1.0 or stem.suffix not in (*_LINES, _PAGES):
+    kind, compression = kind_of(file)
+    if share == 1.0 or kind not in _ENDS:
         return file, 1.0  # it is read whole: small, or of a kind that cannot be cut
-    end, closing = b"\n", b""
-    if stem.suffix == _PAGES:
-        end, closing = b"</page>", b"</mediawiki>"
-    whole = text[: text.rfind(end) + len(end)]
-    if end not in whole:
+    text = _unpack(packed, compression)
+    end = _ENDS[kind](text)
+    if not end:
         return file, 1.0  # the first document is longer than the sample
-    beginning = folder / stem.name
-    beginning.write_bytes(whole + closing)
-    return beginning, share * len(whole) / len(text)
+    beginning = folder / file.name[: len(file.name) - len(compression)]
+    beginning.write_bytes(text[:end] + (b"</mediawiki>" if kind == ".xml" else b""))
+    return beginning, share * end / len(text)
 
 
-def _unpack(packed: bytes, suffix: str) -> bytes:
+def _end_of_lines(text: bytes) -> int:
+    return text.rfind(b"\n") + 1
+
+
+def _end_of_pages(text: bytes) -> int:
+    before, end, _ = text.rpartition(b"</page>")
+    return len(before + end)
+
+
+_ENDS: Mapping[str, Callable[[bytes], int]] = {
+    **dict.fromkeys((".jsonl", ".csv", ".tsv", ".txt", ".md", ".markdown"), _end_of_lines),
+    ".xml": _end_of_pages,
+    RECORDS: end_of_whole_records,
+}
+"""Of kinds of files that can be cut: where the last document ends that is whole; 0 for none."""
+
+
+def _unpack(packed: bytes, compression: str) -> bytes:
     """What the beginning of a compressed file stands for; it may have several parts."""
-    if suffix not in _DECOMPRESSORS:
+    if not compression:
         return packed
     text = b""
     while packed:
-        decompressor = _DECOMPRESSORS[suffix]()
+        decompressor = _DECOMPRESSORS[compression]()
         text += decompressor.decompress(packed)
         packed = decompressor.unused_data
     return text

@@ -29,11 +29,11 @@ _FILE_READERS = {
     **dict.fromkeys(office.OFFICE_SUFFIXES, office.read_office),
 }
 _STREAM_SUFFIXES = (".jsonl", ".csv", ".tsv", ".xml")
-_RECORDS = ".tfrecord"
+RECORDS = ".tfrecord"
 _RECIPE, _OF_A_RUN = "recipe.json", b'"warm_start"'
 # Sets of files number their parts, before or after the suffix: x.tfrecord-00000-of-00512.
 _RECORD_FILE = re.compile(r"\.tfrecords?(?:-\d+-of-\d+)?(\.gz)?$")
-KNOWN_SUFFIXES = (*_FILE_READERS, *_STREAM_SUFFIXES, ".parquet", _RECORDS)
+KNOWN_SUFFIXES = (*_FILE_READERS, *_STREAM_SUFFIXES, ".parquet", RECORDS)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -139,7 +139,7 @@ def _counted_from(path: Path, document_id: str) -> str | None:
     """What ids begin with in a file that names its documents by their place."""
     if _is_block_records(path):
         return f"{document_id}:"
-    return f"{document_id}#" if _suffixes(path)[0] == _RECORDS else None
+    return f"{document_id}#" if kind_of(path)[0] == RECORDS else None
 
 
 def _named(pages: Iterator[Page], counted_from: str | None) -> Iterator[tuple[Page, str]]:
@@ -176,7 +176,7 @@ def source_files(path: Path, below: Sequence[Path] = ()) -> list[tuple[str, Path
         SourceError: there is nothing there, or nothing of a known kind.
     """
     if path.is_file():
-        if _suffixes(path)[0] not in KNOWN_SUFFIXES and not _is_block_records(path):
+        if kind_of(path)[0] not in KNOWN_SUFFIXES and not _is_block_records(path):
             known = " ".join(KNOWN_SUFFIXES)
             raise SourceError(
                 f"{path} is of an unknown kind: known are {known}, some also compressed"
@@ -188,7 +188,7 @@ def source_files(path: Path, below: Sequence[Path] = ()) -> list[tuple[str, Path
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not _is_passed_by(Path(folder, name))]
         visible = [Path(folder, name) for name in names if not name.startswith(".")]
-        found.extend(f for f in visible if _suffixes(f)[0] in KNOWN_SUFFIXES and f.is_file())
+        found.extend(f for f in visible if kind_of(f)[0] in KNOWN_SUFFIXES and f.is_file())
     if not found:
         raise SourceError(f"{path} holds no documents: known files are {' '.join(KNOWN_SUFFIXES)}")
     return sorted(
@@ -213,7 +213,18 @@ def _is_passed_by(folder: Path) -> bool:
     return recipe.is_file() and _OF_A_RUN in recipe.read_bytes()
 
 
-def _suffixes(path: Path) -> tuple[str, str]:
+def count_documents(path: Path) -> int | None:
+    """How many documents a file says that it holds; None where it does not say.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    if _is_block_records(path):
+        return block_records.count_block_records(path)
+    return tables.count_parquet_rows(path) if kind_of(path)[0] == ".parquet" else None
+
+
+def kind_of(path: Path) -> tuple[str, str]:
     """The suffix that tells the kind of a file, and that of its compression or nothing."""
     name = path.name.lower()
     for compression in COMPRESSIONS:
@@ -221,12 +232,12 @@ def _suffixes(path: Path) -> tuple[str, str]:
             if name.endswith(suffix + compression):
                 return suffix, compression
     if records := _RECORD_FILE.search(name):
-        return _RECORDS, records[1] or ""
+        return RECORDS, records[1] or ""
     return path.suffix.lower(), ""
 
 
 def _read_file(path: Path, document_id: str) -> Iterator[Page]:
-    suffix, compression = _suffixes(path)
+    suffix, compression = kind_of(path)
     if suffix in _FILE_READERS:
         yield _document(document_id, *_FILE_READERS[suffix](path))
         return
@@ -241,7 +252,7 @@ def _read_file(path: Path, document_id: str) -> Iterator[Page]:
             yield from wikipedia.read_articles(stream)
         elif suffix == ".jsonl":
             yield from (_document(*row) for row in tables.read_json_lines(stream, str(path)))
-        elif suffix == _RECORDS:
+        elif suffix == RECORDS:
             annotated_rows = annotated.read_annotated(stream, str(path), document_id)
             yield from (Document(*row) for row in annotated_rows)
         else:

@@ -5,6 +5,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,16 @@ def read_csv(stream: BufferedIOBase, name: str, *, delimiter: str = ",") -> Iter
         raise SourceError(f"{place}: not valid CSV ({error}): mend or remove it") from error
 
 
+def count_parquet_rows(path: Path) -> int:
+    """How many rows a Parquet file has."""
+    with _reading_parquet(path):
+        return int(pq.read_metadata(path).num_rows)
+
+
 def read_parquet(path: Path) -> Iterator[Row]:
     """Rows of a Parquet file with the columns id, title and text."""
     number = 0
-    try:
+    with _reading_parquet(path):
         file = pq.ParquetFile(path)
         for key in KEYS:
             if key not in file.schema_arrow.names:
@@ -72,6 +79,12 @@ def read_parquet(path: Path) -> Iterator[Row]:
             for value in batch.to_pylist():
                 number += 1
                 yield _row(value, f"{path}, row {number}")
+
+
+@contextmanager
+def _reading_parquet(path: Path) -> Iterator[None]:
+    try:
+        yield
     except pa.ArrowException as error:
         raise SourceError(f"{path} is not a readable Parquet file ({error}): replace it") from error
 

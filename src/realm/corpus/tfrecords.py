@@ -40,6 +40,17 @@ def read_records(stream: BufferedIOBase, name: str) -> Iterator[tuple[bytes, str
         number += 1
 
 
+def end_of_whole_records(beginning: bytes) -> int:
+    """Where, in the first bytes of a file, the last record ends that is whole."""
+    end = 0
+    while len(beginning) >= end + 12:
+        (length,) = struct.unpack_from("<Q", beginning, end)
+        if end + 12 + length + 4 > len(beginning):
+            break
+        end += 12 + length + 4
+    return end
+
+
 def parse_example(content: bytes, place: str) -> dict[str, Feature]:
     """The features of a tf.train.Example by name; those that hold floats are empty here.
 
