@@ -12,7 +12,7 @@ from realm.examples.question import read_questions
 from realm.experiment import Experiment, with_overrides
 from realm.scoring import data_fingerprint
 from realm.stages import Run
-from realm.tables import folds
+from realm.tables import folds, page
 from realm.tables.folds import NUM_FOLDS, make_folds, read_folds, write_folds
 from realm.tables.making import Job
 from realm.tables.row import MeanLengths
@@ -109,6 +109,31 @@ def test_the_mean_is_over_all_questions_of_finished_folds(
     (report,) = (made[2].path / "evaluation").glob("open-qa-*.json")
     report.unlink()
     assert read_folds("table1", base, str(file))["rows"] == []
+
+
+def test_the_lead_is_over_the_same_questions(
+    base: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Run] = []
+    monkeypatch.setattr(folds, "make_row", lambda base, run: made.append(finish(base, run)))
+    rows = rows_of("table1", base.experiment, MeanLengths(30.0, 130.0))
+    plus = Job(next(row for row in rows if row.name == "realm-plus"), 0)
+    make_folds(base, plus, str(file))
+    assert "lead" not in read_folds("table1", base, str(file))["rows"][0]
+    make_folds(base, realm_job(base), str(file))
+    for run in made[:2]:  # two of its folds have nothing right
+        (predictions,) = (run.path / "evaluation").glob("predictions-*.jsonl")
+        predictions.write_text(predictions.read_text().replace("true", "false"), encoding="utf-8")
+    realm, below = read_folds("table1", base, str(file))["rows"]
+    assert (realm["name"], below["name"]) == ("realm", "realm-plus")
+    assert below["exact_match"] == round(100 * 3 / 13, 2)
+    assert below["lead"]["estimate"] == round(100 * 2 / 13, 2)
+    assert below["lead"]["low"] <= 0 < below["lead"]["high"]
+    assert "lead" not in realm
+    shown = page._folds(read_folds("table1", base, str(file)))
+    low, high = below["lead"]["low"], below["lead"]["high"]
+    assert f"<td>23.1</td><td>+15.4 ({low:+.1f} to {high:+.1f})</td><td>38.5</td>" in shown
+    assert "<td>38.5</td><td></td><td>38.5</td>" in shown
 
 
 def test_what_every_row_learns_is_not_asked_in_folds(base: Run, file: Path) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from realm.errors import SettingError
+from realm.evaluation.metrics import paired_bootstrap
 from realm.examples.question import write_questions
 from realm.scoring import data_fingerprint, question_file_name, questions_of
 from realm.stages import Run
 from realm.tables.making import ROWS, Job, make_row
 from realm.tables.results import Result, read_result
 from realm.tables.row import mean_lengths
-from realm.tables.rows import rows_of
+from realm.tables.rows import REALM, rows_of
 
 NUM_FOLDS = 5
 _METRICS = ("exact_match", "recall_before")
@@ -47,22 +48,29 @@ def make_folds(base: Run, job: Job, file: str) -> None:
 def read_folds(table: str, base: Run, file: str) -> dict[str, Any]:
     """Exact match and zero-shot recall@5 over all questions of a file, in percent.
 
-    For every row of the table of which all folds are finished.
+    For every row of the table of which all folds are finished, with REALM's lead in exact match.
     """
     folds = write_folds(base, file)
-    rows = []
+    found: list[dict[str, Any]] = []
+    scores: dict[str, list[float]] = {}
     for row in rows_of(table, base.experiment, mean_lengths(base.corpus(), base.experiment)):
         job = Job(row, 0)
         results = [read_result(job, _run(base, job, fold)) for fold in folds]
         finished = [result for result in results if result is not None]
         if len(finished) == NUM_FOLDS:
-            means = {metric: _mean(finished, folds, metric) for metric in _METRICS}
-            rows.append({"name": row.name, "title": row.title, **means})
+            by_metric = {metric: _scores(finished, folds, metric) for metric in _METRICS}
+            means = {metric: _percent(values) for metric, values in by_metric.items()}
+            found.append({"name": row.name, "title": row.title, **means})
+            scores[row.name] = by_metric["exact_match"]
+    for other in found:
+        if REALM in scores and other["name"] != REALM:
+            lead = paired_bootstrap(scores[REALM], scores[other["name"]])
+            other["lead"] = lead.rounded(100)
     return {
         "file": question_file_name(file),
         "path": file,
         "num_questions": len(questions_of(file)),
-        "rows": rows,
+        "rows": found,
     }
 
 
@@ -108,10 +116,14 @@ def _run(base: Run, job: Job, fold: Fold) -> Run:
     return Run(path, recipe.model_copy(update=changes), base.progress)
 
 
-def _mean(results: Sequence[Result], folds: Sequence[Fold], metric: str) -> float:
-    scores = [
-        score
+def _scores(results: Sequence[Result], folds: Sequence[Fold], metric: str) -> list[float]:
+    """By question, fold after fold."""
+    return [
+        float(score)
         for result, fold in zip(results, folds, strict=True)
         for score in result.scores(fold.asked.stem, metric)
     ]
+
+
+def _percent(scores: Sequence[float]) -> float:
     return round(100 * float(np.mean(scores)), 2)

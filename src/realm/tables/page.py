@@ -132,14 +132,19 @@ def _folds(folds: Report) -> str:
     if not folds.get("rows"):
         return ""
     rows = [
-        [escape(row["title"]), f"{row['exact_match']:.1f}", f"{row['recall_before']:.1f}"]
+        [
+            escape(row["title"]),
+            f"{row['exact_match']:.1f}",
+            _lead(row["lead"]) if "lead" in row else "",
+            f"{row['recall_before']:.1f}",
+        ]
         for row in folds["rows"]
     ]
     title = (
         f"{folds['file']}, {folds['num_questions']:,} questions, each fifth by what learned the "
-        "others beside the questions of all rows, in percent"
+        "others beside the questions of all rows, in percent; REALM's lead with its 95% interval"
     )
-    return table(title, ("", "exact match", "recall@5 zero-shot"), rows)
+    return table(title, ("", "exact match", "REALM less it", "recall@5 zero-shot"), rows)
 
 
 def _figures(report: Report) -> str:
