@@ -125,6 +125,20 @@ def test_an_unfinished_training_is_no_model(experiment: Experiment, tmp_path: Pa
         run.checkpoint("pretrain")
 
 
+def test_an_unfinished_reader_is_told_as_well(experiment: Experiment, tmp_path: Path) -> None:
+    reader = "{ num_steps = 2, save_every = 1, precision = 'fp32' }"
+    taught = with_overrides(experiment, [f"warm_start.reader.loop={reader}"])
+    run = Run(tmp_path, taught)
+    composed = run.warm_start()
+    shutil.rmtree(composed)
+    with pytest.raises(ArtifactError, match="no warm-start checkpoint yet"):
+        run.checkpoint("warm-start")  # both halves are there, and are still to be put together
+    shutil.rmtree(tmp_path / "warm-start" / "reader" / "checkpoints" / "step-000000002")
+    told = r"warm-start \(its reader\) of .* is at step 1 of 2: go on with `realm warm-start --run"
+    with pytest.raises(ArtifactError, match=told):
+        run.checkpoint("warm-start")
+
+
 @pytest.fixture
 def questions(tmp_path: Path) -> Path:
     """Two questions of the small world."""

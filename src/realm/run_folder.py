@@ -84,22 +84,33 @@ class RunFolder:
         Raises:
             ArtifactError: the stage did not begin, or has not come to its last step.
         """
-        if (composed := self._composed(name)) is not None:
-            path, num_steps = composed, 0
-        else:
-            folder, num_steps = self.training_of(name)
+        path = self._composed(name)
+        if path is None or not is_finished(path):
+            self._refuse_unfinished(name)
+        if path is None:
+            folder, _ = self.training_of(name)
             path = latest_checkpoint(folder) or folder
         if not is_finished(path):
             raise ArtifactError(f"{self.path} has no {name} checkpoint yet: run that stage first")
-        manifest = read_manifest(path)
-        step = manifest.settings["step"]
-        # A model that was taken over may be the best of its training, not the last.
-        if step < num_steps and TAKEN_FROM not in manifest.inputs:
-            raise ArtifactError(
-                f"{name} of {self.path} is at step {step:,} of {num_steps:,}: "
-                f"go on with `realm {name} --run {self.path}`"
-            )
         return self._selected(name) or path
+
+    def _refuse_unfinished(self, name: str) -> None:
+        trainings = [] if name == "start" else [self.training_of(name)]
+        reader = self.experiment.warm_start.reader.loop
+        if name == "warm-start" and reader.num_steps:
+            trainings.append((self.path / "warm-start/reader", reader.num_steps))
+        for folder, num_steps in trainings:
+            if (begun := latest_checkpoint(folder)) is None:
+                continue
+            manifest = read_manifest(begun)
+            step = manifest.settings["step"]
+            # A model that was taken over may be the best of its training, not the last.
+            if step < num_steps and TAKEN_FROM not in manifest.inputs:
+                part = " (its reader)" if folder.name == "reader" else ""
+                raise ArtifactError(
+                    f"{name}{part} of {self.path} is at step {step:,} of {num_steps:,}: "
+                    f"go on with `realm {name} --run {self.path}`"
+                )
 
     def _selected(self, name: str) -> Path | None:
         """The best checkpoint of a stage, where the run selects by that and it was measured."""
