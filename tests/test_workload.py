@@ -51,27 +51,36 @@ def dump(number: int) -> str:
     return "<mediawiki>\n" + "".join(pages) + "</mediawiki>"
 
 
+def cells(number: int) -> str:
+    """Rows of a table whose texts have several lines."""
+    text = "The Sorna is a river.\nIt rises on Mount Keld.\nIt ends in Tavil."
+    return "id,title,text\n" + "".join(f'{name(n)},Sorna,"{text}"\n' for n in range(number))
+
+
 PACK: dict[str, Callable[[bytes], bytes]] = {
     ".jsonl": lambda text: text,
     ".jsonl.gz": gzip.compress,
     ".jsonl.zst": lambda text: zstandard.ZstdCompressor().compress(text),
     ".jsonl.bz2": bz2.compress,
+    ".csv": lambda text: text,
     ".xml": lambda text: text,
 }
+MAKE = {".xml": dump, ".csv": cells}
 
 
 @pytest.mark.parametrize("kind", PACK)
 def test_the_beginning_speaks_for_the_whole(
     kind: str, trunk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = (dump if ".xml" in kind else rows)(400).encode()
+    whole = MAKE.get(kind, rows)(400).encode()
     file = tmp_path / f"source{kind}"
     file.write_bytes(PACK[kind](whole))
-    monkeypatch.setattr(workload, "_SAMPLE_BYTES", file.stat().st_size // 3)
-    found = estimate_workload(experiment_of(trunk_folder, sources=(str(file),)))
-    # Each document is one passage; packed files are a little denser here and there.
-    assert found.num_passages == pytest.approx(400, rel=0.1)
-    assert found.num_train_questions == 0
+    for more in range(3):  # wherever that cuts
+        monkeypatch.setattr(workload, "_SAMPLE_BYTES", file.stat().st_size // 3 + 25 * more)
+        found = estimate_workload(experiment_of(trunk_folder, sources=(str(file),)))
+        # Each document is one passage; packed files are a little denser here and there.
+        assert found.num_passages == pytest.approx(400, rel=0.1)
+        assert (found.num_train_questions, found.notes) == (0, ())
 
 
 TEXT = "The Sorna is a river of Velland. It rises on Mount Keld."
@@ -111,14 +120,47 @@ def test_of_large_tables_and_records_the_beginning_is_read_alone(
 
     monkeypatch.setattr(workload, "cut_documents", counted)
     size = (tmp_path / file_name).stat().st_size
-    for sample in (size // 3, 1 << 20):
+    for sample in (size // 6, 1 << 20):
         monkeypatch.setattr(workload, "_SAMPLE_BYTES", sample)
         experiment = experiment_of(trunk_folder, sources=(str(tmp_path / file_name),))
         found = estimate_workload(experiment)
-        assert found.num_passages == pytest.approx(400, rel=0.1)
+        # A sixth of a small packed file is less dense than all of it.
+        assert found.num_passages == pytest.approx(400, rel=0.25)
         assert found.notes == ()
     assert 10 < num_cut[0] < 250
     assert num_cut[1] == 400
+
+
+def test_texts_without_spans_may_come_first(
+    trunk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That no text names any is known at the end of the file alone."""
+    file = tmp_path / "source.tfrecord"
+    write_records(file, 200)
+    plain = b"".join(record(example({"uid": [f"p{n}"], "text": [TEXT]})) for n in range(200))
+    file.write_bytes(plain + file.read_bytes())
+    monkeypatch.setattr(workload, "_SAMPLE_BYTES", len(plain) // 2)
+    found = estimate_workload(experiment_of(trunk_folder, sources=(str(file),)))
+    assert found.notes == ()
+    assert found.num_passages > 200
+
+
+def test_an_empty_part_of_a_table_is_no_problem(trunk_folder: Path, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "part-0.parquet", 0)
+    write_parquet(tmp_path / "part-1.parquet", 30)
+    found = estimate_workload(experiment_of(trunk_folder, sources=(str(tmp_path),)))
+    assert found.num_passages == pytest.approx(30, rel=0.5)  # by sizes: empty files have one
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("kind", [".jsonl.gz", ".jsonl.zst"])
+def test_a_damaged_file_is_named(
+    kind: str, trunk_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"damaged{kind}").write_bytes(rows(50).encode())
+    monkeypatch.setattr(workload, "_SAMPLE_BYTES", 100)
+    found = estimate_workload(experiment_of(trunk_folder, sources=(str(tmp_path),)))
+    assert any(f"damaged{kind} was not looked at" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("is_packed_first", [True, False])

@@ -1,7 +1,8 @@
 """How much text will a run read, before any of it is read?
 
-The first megabytes of every source are cut as the run would cut them; the sizes of the files say
-how often that fits into the whole. What cannot be looked at is assumed, and said to be.
+The first megabytes of every source are cut as the run would cut them; the sizes of the files, or
+the numbers of documents that they name, say how often that fits into the whole. What cannot be
+looked at is assumed, and said to be.
 """
 
 import bz2
@@ -27,14 +28,14 @@ from realm.corpus.documents import (
     source_files,
 )
 from realm.corpus.passages import NUM_SPECIAL_TOKENS, DocumentCut, cut_documents
-from realm.corpus.tfrecords import end_of_whole_records
+from realm.corpus.tfrecords import record_ends
 from realm.errors import RealmError, SourceError
 from realm.examples.question import read_questions
 from realm.experiment import Experiment, expand
 from realm.models.trunk import DEFAULT_TRUNK, find_trunk, locate_trunk, read_tokenizer
 
 _MOST_TIMES = 50
-_SAMPLE_BYTES = 1 << 20  # of each source, as it lies on the disk
+_SAMPLE_BYTES = 1 << 20  # of each source on the disk; of text, where documents can be counted
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     ".gz": lambda: zlib.decompressobj(wbits=31),
     ".bz2": bz2.BZ2Decompressor,
@@ -154,7 +155,7 @@ def _sample_of(
             continue  # a folder of many files: those that come first speak for the others
         try:
             documents, share = _first_documents(file)
-        except (RealmError, OSError) as error:
+        except (RealmError, OSError, zlib.error, zstandard.ZstdError) as error:
             notes.append(f"{file.name} was not looked at ({error})")
             continue
         cut += cut_documents(documents, tokenizer, experiment.corpus)
@@ -174,7 +175,9 @@ def _files_of(sources: Iterable[str]) -> list[Path]:
 
 def _first_documents(file: Path) -> tuple[list[Document], float]:
     """Documents from the beginning of a file, and the share of it that they are."""
-    number = count_documents(file)
+    number = _number_of_documents(file)
+    if number == 0:
+        return [], 1.0
     if number is None:
         with TemporaryDirectory() as folder:
             beginning, share = _beginning(file, Path(folder))
@@ -189,15 +192,28 @@ def _first_documents(file: Path) -> tuple[list[Document], float]:
     return documents, 1.0
 
 
-def _beginning(file: Path, folder: Path) -> tuple[Path, float]:
-    """A file with whole documents from the beginning of another, and the share that it is."""
+def _number_of_documents(file: Path) -> float | None:
+    """As the file says, or as its first records let expect; None where there is no telling."""
+    if kind_of(file)[0] != RECORDS:
+        return count_documents(file)
+    text, share = _first_bytes(file)
+    ends = record_ends(text)
+    return len(ends) / (share * ends[-1] / len(text)) if ends else None
+
+
+def _first_bytes(file: Path) -> tuple[bytes, float]:
+    """What the first bytes on the disk stand for, and the share of the file that they are."""
     with file.open("rb") as stream:
         packed = stream.read(_SAMPLE_BYTES)
-    share = len(packed) / max(1, file.stat().st_size)
+    return _unpack(packed, kind_of(file)[1]), len(packed) / max(1, file.stat().st_size)
+
+
+def _beginning(file: Path, folder: Path) -> tuple[Path, float]:
+    """A file with whole documents from the beginning of another, and the share that it is."""
     kind, compression = kind_of(file)
-    if share == 1.0 or kind not in _ENDS:
+    if kind not in _ENDS or file.stat().st_size <= _SAMPLE_BYTES:
         return file, 1.0  # it is read whole: small, or of a kind that cannot be cut
-    text = _unpack(packed, compression)
+    text, share = _first_bytes(file)
     end = _ENDS[kind](text)
     if not end:
         return file, 1.0  # the first document is longer than the sample
@@ -210,15 +226,23 @@ def _end_of_lines(text: bytes) -> int:
     return text.rfind(b"\n") + 1
 
 
+def _end_of_rows(text: bytes) -> int:
+    """Line breaks inside quotes end no row."""
+    end = _end_of_lines(text)
+    while text.count(b'"', 0, end) % 2:
+        end = _end_of_lines(text[: end - 1])
+    return end
+
+
 def _end_of_pages(text: bytes) -> int:
     before, end, _ = text.rpartition(b"</page>")
     return len(before + end)
 
 
 _ENDS: Mapping[str, Callable[[bytes], int]] = {
-    **dict.fromkeys((".jsonl", ".csv", ".tsv", ".txt", ".md", ".markdown"), _end_of_lines),
+    **dict.fromkeys((".jsonl", ".txt", ".md", ".markdown"), _end_of_lines),
+    **dict.fromkeys((".csv", ".tsv"), _end_of_rows),
     ".xml": _end_of_pages,
-    RECORDS: end_of_whole_records,
 }
 """Of kinds of files that can be cut: where the last document ends that is whole; 0 for none."""
 

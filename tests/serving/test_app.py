@@ -13,6 +13,7 @@ from memory_corpus import VERSIONS, MemoryCorpus, make_corpus, make_service
 from starlette.testclient import TestClient
 
 from realm.corpus.documents import Document
+from realm.serving import gate
 from realm.serving import service as service_module
 from realm.serving.app import create_app
 from realm.serving.gate import Access
@@ -262,11 +263,10 @@ def test_head_asks_what_get_asks(client: TestClient, path: str) -> None:
 
 
 def test_metrics(corpus: MemoryCorpus, page: Path) -> None:
-    service = make_service(corpus)
-    client = TestClient(create_app(service, Access(), page=page), base_url="http://localhost")
+    client = TestClient(
+        create_app(make_service(corpus), Access(), page=page), base_url="http://localhost"
+    )
     post(client, "/v1/answer", {"questions": ["Where?", "Who?"], "min_probability": 1.0})
-    client.get("/healthz")
-    assert service.num_running == 0, "health checks are not counted, nor is what has ended"
     client.put("/v1/documents/x", json=KELD)
     client.delete("/v1/documents/x")
     client.get("/v1/nothing/of/the/kind")
@@ -285,6 +285,32 @@ def test_metrics(corpus: MemoryCorpus, page: Path) -> None:
     }  # fmt: skip
     assert {name: float(values[name]) for name in expected} == expected
     assert float(values["realm_snapshot_age_seconds"]) > 1e9
+
+
+def test_requests_are_counted_while_they_run_but_health_checks_never(
+    corpus: MemoryCorpus, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service(corpus)
+    running: list[int] = []
+    client = TestClient(create_app(service, Access(), page=page), base_url="http://localhost")
+    for path in ("/v1/info", "/healthz", "/v1/info"):
+        with monkeypatch.context() as patch:
+            # Headers are added to what is sent: the request still runs.
+            patch.setattr(gate._Response, "send", recorded(gate._Response.send, service, running))
+            assert client.get(path).status_code == 200
+        assert service.num_running == 0
+    assert running == [1, 0, 1]
+
+
+def recorded(send: Any, service: Service, running: list[int]) -> Any:
+    """The function that sends, which first notes how many requests run when a response begins."""
+
+    async def send_and_note(response: Any, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            running.append(service.num_running)
+        await send(response, message)
+
+    return send_and_note
 
 
 def test_only_abstentions_are_counted_as_such(

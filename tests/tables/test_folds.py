@@ -7,8 +7,8 @@ import pytest
 
 from realm.corpus.store import PassageStore
 from realm.errors import SettingError
-from realm.evaluation.metrics import METRIC_VERSION
-from realm.examples.question import read_questions
+from realm.evaluation.metrics import METRIC_VERSION, Interval
+from realm.examples.question import Question, read_questions
 from realm.experiment import Experiment, with_overrides
 from realm.scoring import data_fingerprint
 from realm.stages import Run
@@ -134,6 +134,38 @@ def test_the_lead_is_over_the_same_questions(
     low, high = below["lead"]["low"], below["lead"]["high"]
     assert f"<td>23.1</td><td>+15.4 ({low:+.1f} to {high:+.1f})</td><td>38.5</td>" in shown
     assert "<td>38.5</td><td></td><td>38.5</td>" in shown
+
+
+def test_questions_about_one_article_are_drawn_together(
+    base: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "squad-train.jsonl"
+    lines = [
+        json.dumps({"question": f"Question {n}?", "answer": ["x"], "documents": [f"d{n % 3}"]})
+        for n in range(13)
+    ]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    asked, drawn = [], []
+
+    def articles(questions: list[Question], store: PassageStore) -> list[str]:
+        asked.append([question.documents for question in questions])
+        return [str(question.documents) for question in questions]
+
+    def bootstrap(first: list[float], second: list[float], clusters: list[str]) -> Interval:
+        drawn.append(clusters)
+        return Interval(0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(folds, "make_row", lambda base, run: finish(base, run))
+    monkeypatch.setattr(folds, "article_by_question", articles)
+    monkeypatch.setattr(folds, "paired_bootstrap", bootstrap)
+    rows = rows_of("table1", base.experiment, MeanLengths(30.0, 130.0))
+    plus = Job(next(row for row in rows if row.name == "realm-plus"), 0)
+    for job in (realm_job(base), plus):
+        make_folds(base, job, str(file))
+    read_folds("table1", base, str(file))
+    own = [q.documents for fold in write_folds(base, str(file)) for q in read_questions(fold.asked)]
+    assert asked == [own]
+    assert drawn == [[str(documents) for documents in own]]
 
 
 def test_what_every_row_learns_is_not_asked_in_folds(base: Run, file: Path) -> None:

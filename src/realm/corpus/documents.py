@@ -217,7 +217,8 @@ def count_documents(path: Path) -> int | None:
     """How many documents a file says that it holds; None where it does not say.
 
     Raises:
-        SourceError: it cannot be read.
+        SourceError: it is damaged.
+        OSError: it cannot be read.
     """
     if _is_block_records(path):
         return block_records.count_block_records(path)

@@ -40,15 +40,16 @@ def read_records(stream: BufferedIOBase, name: str) -> Iterator[tuple[bytes, str
         number += 1
 
 
-def end_of_whole_records(beginning: bytes) -> int:
-    """Where, in the first bytes of a file, the last record ends that is whole."""
-    end = 0
+def record_ends(beginning: bytes) -> list[int]:
+    """Where, in the first bytes of a file, the records end that are whole."""
+    ends, end = [], 0
     while len(beginning) >= end + 12:
         (length,) = struct.unpack_from("<Q", beginning, end)
-        if end + 12 + length + 4 > len(beginning):
-            break
         end += 12 + length + 4
-    return end
+        if end > len(beginning):
+            break
+        ends.append(end)
+    return ends
 
 
 def parse_example(content: bytes, place: str) -> dict[str, Feature]:

@@ -43,8 +43,8 @@ def scan_for_best(
 ) -> NDArray[np.int64] | None:
     """Rows among which are the `k` best of each query, ascending: [queries, found].
 
-    Where there are fewer, -1 comes first. Rows count on from part to part, and so do the hidden
-    ones, which ascend.
+    -1, which comes first, stands for hidden rows and where there are fewer. Rows count on from part
+    to part, and so do the hidden ones, which ascend.
     `error` is what the kernel's scores may differ by from ours. None where so many are equally
     good that not all of them were found.
     """
@@ -74,7 +74,7 @@ def _find(
     num_rows = sum(map(len, parts))
     num_threads = min(torch.get_num_threads(), 1 + num_rows // _ROWS_OF_A_THREAD)
     pieces = [piece for rows in parts for piece in rows.split(-(-num_rows // num_threads))]
-    begins = np.cumsum([0, *map(len, pieces[:-1])])
+    begins = np.cumsum([0, *map(len, pieces[:-1])]).tolist()
     scan = partial(_scan, queries.contiguous(), k=k + _SPARE)
     shares = [None] * len(pieces) if is_found is None else np.split(is_found, begins[1:])
     if num_threads == 1:  # on a busy machine a new thread waits for its turn

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from realm.errors import SettingError
+from realm.evaluation.comparison import article_by_question
 from realm.evaluation.metrics import paired_bootstrap
 from realm.examples.question import write_questions
 from realm.scoring import data_fingerprint, question_file_name, questions_of
@@ -62,9 +63,10 @@ def read_folds(table: str, base: Run, file: str) -> dict[str, Any]:
             means = {metric: _percent(values) for metric, values in by_metric.items()}
             found.append({"name": row.name, "title": row.title, **means})
             scores[row.name] = by_metric["exact_match"]
+    articles = _articles(base, folds)
     for other in found:
         if REALM in scores and other["name"] != REALM:
-            lead = paired_bootstrap(scores[REALM], scores[other["name"]])
+            lead = paired_bootstrap(scores[REALM], scores[other["name"]], clusters=articles)
             other["lead"] = lead.rounded(100)
     return {
         "file": question_file_name(file),
@@ -123,6 +125,12 @@ def _scores(results: Sequence[Result], folds: Sequence[Fold], metric: str) -> li
         for result, fold in zip(results, folds, strict=True)
         for score in result.scores(fold.asked.stem, metric)
     ]
+
+
+def _articles(base: Run, folds: Sequence[Fold]) -> list[str]:
+    """By question, fold after fold: those about one article are drawn together."""
+    asked = [question for fold in folds for question in questions_of(str(fold.asked))]
+    return article_by_question(asked, base.corpus())
 
 
 def _percent(scores: Sequence[float]) -> float:
