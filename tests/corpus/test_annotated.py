@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from records import example, field, masked, record, varint
 
 from realm.cli.info_commands import show_span_statistics
 from realm.corpus.build import build_corpus
@@ -17,6 +16,7 @@ from realm.corpus.store import PassageStore
 from realm.corpus.tfrecords import parse_example, read_records
 from realm.errors import SourceError
 from realm.spans.annotate import annotate
+from records import example, field, masked, record, varint
 
 Span = tuple[int, int, str]
 _ORIGINAL_SENTENCES = ("sentence_byte_start", "sentence_byte_limit")
