@@ -199,17 +199,44 @@ def test_half_a_masked_head_is_left_out(folder: Path) -> None:
     assert torch.equal(head.bias, torch.zeros_like(head.bias))
 
 
-@pytest.mark.parametrize("kind", ["distilbert", "modernbert", "mpnet"])
-def test_dropout_is_as_set_in_trunks_of_other_kinds(kind: str, tmp_path: Path) -> None:
+def save_small_trunk(kind: str, folder: Path) -> None:
     sizes = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1}
     sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "pad_token_id": 1}
     sizes |= {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 16}
     config = AutoConfig.for_model(kind, **sizes)
-    AutoModel.from_config(config).save_pretrained(tmp_path)
+    AutoModel.from_config(config).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "modernbert", "mpnet"])
+def test_dropout_is_as_set_in_trunks_of_other_kinds(kind: str, tmp_path: Path) -> None:
+    save_small_trunk(kind, tmp_path)
     for rate in (0.0, 0.3):
         made = load_trunk(tmp_path, dropout=rate)
         rates = {m.p for m in made.modules() if isinstance(m, torch.nn.Dropout)}
         assert rates == {rate}
+        inputs = torch.arange(2, 10)[None]
+        with torch.no_grad():
+            states = made.eval()(inputs).last_hidden_state
+            dropped = made.train()(inputs).last_hidden_state
+        assert torch.equal(states, dropped) == (rate == 0.0)
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "modernbert", "mpnet"])
+def test_trunks_of_other_kinds_drop_the_same_whenever_their_rate_is_set(
+    kind: str, tmp_path: Path
+) -> None:
+    save_small_trunk(kind, tmp_path)
+    always, later = (load_trunk(tmp_path, dropout=rate) for rate in (0.3, 0.0))
+    set_dropout(later, 0.3)
+    inputs = torch.arange(2, 10)[None]
+
+    def hidden(encoder: torch.nn.Module) -> torch.Tensor:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            state: torch.Tensor = encoder.train()(inputs).last_hidden_state
+        return state
+
+    assert torch.equal(hidden(always), hidden(later))
 
 
 @pytest.mark.parametrize(("kind", "most"), [("bert", 20), ("roberta", 18), ("mpnet", 18)])

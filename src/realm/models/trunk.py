@@ -39,6 +39,7 @@ _DROPOUTS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"),
     *("embedding_dropout", "mlp_dropout"),
 )
+_ANY_DROPOUT = 0.1  # ModernBERT has no such layers where it is built without
 _COUNT_FROM_PAD = {
     "roberta",
     "xlm-roberta",
@@ -103,9 +104,13 @@ def find_trunk(name: str) -> Path | None:
 
 def set_dropout(trunk: torch.nn.Module, rate: float) -> None:
     """Give all layers of a trunk, attention's among them, another rate of dropout."""
+    _configure_dropout(trunk.config, rate)
     for module in trunk.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = rate
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            # ModernBERT's attention has the rate itself.
+            module.attention_dropout = rate  # type: ignore[assignment]
 
 
 @uncollected()
@@ -128,9 +133,7 @@ def load_trunk(
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    for name in _DROPOUTS:
-        if hasattr(config, name):
-            setattr(config, name, dropout)
+    _configure_dropout(config, _ANY_DROPOUT)
     if num_layers is not None:
         if num_layers > config.num_hidden_layers:
             raise SettingError(
@@ -139,7 +142,7 @@ def load_trunk(
             )
         config.num_hidden_layers = num_layers
     if not _weight_files(folder):
-        return _prepared(AutoModel.from_config(config))
+        return _prepared(AutoModel.from_config(config), dropout)
     trunk, report = AutoModel.from_pretrained(
         folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
@@ -151,7 +154,7 @@ def load_trunk(
             f"the weights in {folder} lack {missing[0]} and would be random there: give a trunk "
             "whose weights fit its config.json"
         )
-    return _prepared(trunk)
+    return _prepared(trunk, dropout)
 
 
 def read_masked_head(folder: Path) -> dict[str, Tensor]:
@@ -212,7 +215,14 @@ def max_positions(folder: Path) -> int:
     return int(facts.get("max_position_embeddings", 512)) - taken
 
 
-def _prepared(trunk: torch.nn.Module) -> torch.nn.Module:
+def _configure_dropout(config: Any, rate: float) -> None:
+    for name in _DROPOUTS:
+        if hasattr(config, name):
+            setattr(config, name, rate)
+
+
+def _prepared(trunk: torch.nn.Module, dropout: float) -> torch.nn.Module:
+    set_dropout(trunk, dropout)
     use_attention(trunk, default_attention())
     use_quick_dropout(trunk)
     return trunk.float()
