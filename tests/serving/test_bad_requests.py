@@ -219,9 +219,14 @@ def test_unknown_documents_and_paths(client: TestClient) -> None:
     check(client.get("/v1/documents/a%00b"), 422, "id")
     check(client.put("/v1/documents/", json={"text": "a"}), 422, "id")
     check(client.get("/v1/nothing"), 404)
-    refused = client.get("/v1/answer")
-    check(refused, 405)
-    assert refused.headers["Allow"] == "POST"
+    for method, path, allowed in (
+        ("GET", "/v1/answer", "POST"),
+        ("PATCH", "/v1/documents/a/b", "DELETE, GET, PUT"),
+        ("DELETE", "/v1/documents", "GET, POST"),
+    ):
+        refused = client.request(method, path)
+        check(refused, 405)
+        assert refused.headers["Allow"] == allowed
     check(client.get("/v1/documents?limit=none"), 422, "limit")
     check(client.get("/v1/documents?page=2"), 422, "page")
 
@@ -326,7 +331,9 @@ def test_a_full_queue_and_a_deadline(corpus: MemoryCorpus) -> None:
         check(await waiting, 504)
         assert len(service._questions) == 0
         corpus.before_view.set()
-        assert (await ask(client)).status_code == 200
+        async with asyncio.timeout(10):  # a busy machine may miss the short deadline once more
+            while (await ask(client)).status_code != 200:
+                pass
 
     try:
         asyncio.run(run())

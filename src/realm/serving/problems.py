@@ -1,13 +1,15 @@
 """How does a client learn what went wrong, and which part of its request it was (RFC 9457)?"""
 
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
+from functools import partial
+from http import HTTPMethod, HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from realm.errors import RealmError, ResourceError, SourceError
 from realm.serving.batching import DeadlineError, QueueFullError
@@ -89,7 +91,10 @@ def add_to(app: FastAPI) -> None:
     """Answer every error with a problem."""
 
     async def handle(request: Request, error: Exception) -> JSONResponse:
-        return problem_response(as_problem(error))
+        problem = as_problem(error)
+        if "Allow" in problem.headers:  # the methods of one route; a path may have several
+            problem.headers["Allow"] = ", ".join(filter(partial(_is_taken, request), HTTPMethod))
+        return problem_response(problem)
 
     kinds: tuple[type[Exception], ...] = (
         ProblemError, RequestValidationError, HTTPException, QueueFullError, DeadlineError,
@@ -98,6 +103,12 @@ def add_to(app: FastAPI) -> None:
     handler: Callable[..., Any] = handle
     for kind in kinds:
         app.add_exception_handler(kind, handler)
+
+
+def _is_taken(request: Request, method: HTTPMethod) -> bool:
+    """Whether a route of the request's path takes a method."""
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 def _said(error: HTTPException) -> str:
