@@ -33,7 +33,7 @@ from realm.pretraining.objective import (
     score_rows,
     scores_that_count,
 )
-from realm.retrieval.candidates import NULL_ROW, choose_candidates
+from realm.retrieval.candidates import NULL_ROW, find_candidates
 
 GAP = "[MASK]"  # how a person writes one, whatever the tokenizer calls it
 _BEST_OF_A_PASSAGE = 50  # fillings that each passage proposes; their marginals are exact
@@ -136,12 +136,11 @@ class MaskFiller:
     ) -> tuple[Float[Tensor, "1 candidates"], Int[Tensor, "1 candidates"]]:
         settings = self.settings
         num_passages = settings.num_candidates - (1 if settings.null_passage else 0)
-        num_passages = min(num_passages, len(self.store))
         vectors = embed_masked(self.model, [query], settings.token_budget)
-        found = torch.empty(1, 0, dtype=torch.long)
-        if num_passages:
-            found = self.index.search(vectors.cpu(), num_passages).rows
-        rows = choose_candidates(found, [None], self.store.content_hashes(), num_passages + 1)
+        hashes = self.store.content_hashes()
+        rows = find_candidates(self.index, vectors.cpu(), [None], hashes, num_passages + 1)
+        # A small corpus has fewer, and only one null passage is shown.
+        rows = rows[:, : 1 + int((rows != NULL_ROW).sum())]
         scores = score_rows(self.model, self.store, vectors, rows, settings.token_budget).cpu()
         return scores_that_count(scores, rows, null_passage=settings.null_passage), rows
 

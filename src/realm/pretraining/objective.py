@@ -32,11 +32,10 @@ from realm.models.marginal import (
     span_log_probs,
 )
 from realm.models.reader import ReadGroup, masked_log_probs, read
-from realm.retrieval.candidates import NULL_ROW, choose_candidates
+from realm.retrieval.candidates import NULL_ROW, find_candidates
 from realm.training.distributed import join_group
 
 NO_OTHER_PASSAGE = "no_other_passage"
-_SPARE = 8  # found beyond what is needed, since the own passage and its copies are dropped
 
 
 class RealmSettings(MaskSettings):
@@ -166,9 +165,9 @@ class RealmObjective:
             raise RuntimeError("no snapshot was adopted")
         num_rows = settings.num_candidates + (0 if settings.null_passage else 1)
         vectors = embed_masked(self.model, queries, settings.token_budget)
-        found = self.index.search(vectors.detach().cpu(), num_rows + _SPARE)
         own = [int(self._own_hashes[query.row]) for query in queries]
-        rows = choose_candidates(found.rows, own, self._hashes, num_rows)
+        at_rest = vectors.detach().cpu()
+        rows = find_candidates(self.index, at_rest, own, self._hashes, num_rows)
         scores = score_rows(
             self.model, self._store, vectors, rows, settings.token_budget, self._kept
         )
