@@ -593,17 +593,17 @@ def test_measuring_changes_nothing(make: Make, small_model: Model) -> None:
     assert all(parameter.grad is None for parameter in small_model.modules().parameters())
 
 
-def test_batches_of_held_out_queries_count_by_their_size(make: Make) -> None:
-    """Four queries three at a time are those four at once: means over queries stay as they are."""
-    means = []
-    for batch_size in (3, 4):
-        objective = make(batch_size=batch_size)
+@pytest.mark.parametrize("marginal", ["token", "span"])
+def test_what_is_held_out_is_measured_alike_whatever_the_batch(make: Make, marginal: str) -> None:
+    """Means over queries and means over wordpieces, of which queries hide different numbers."""
+    measured = []
+    for batch_size in (1, 3, 4):
+        objective = make(batch_size=batch_size, marginal=marginal)
         objective.held_out = objective._rows[:4]
-        means.append(objective.held_out_utility(4))
-    for name in ("mean_utility", "max_utility", "top_utility", "null_probability"):
-        first, second = (each[f"held_out_{name}"] for each in means)
-        assert first == pytest.approx(second, abs=1e-5)
-        assert first != 0.0
+        measured.append(objective.held_out_utility(4))
+    for other in measured[1:]:
+        assert other == pytest.approx(measured[0], abs=1e-5)
+    assert measured[0]["held_out_retrieval_utility"] != 0.0
 
 
 def test_held_out_queries_are_measured_without_dropout(make: Make, small_model: Model) -> None:

@@ -24,7 +24,7 @@ from realm.index.encode import pack_joint, pack_passage
 from realm.index.exact import Index
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
-from realm.models.embedder import TrainedPart, embed, pool
+from realm.models.embedder import TrainedPart, embed, evaluating, pool
 from realm.models.marginal import (
     marginal_log_likelihood,
     mean_over_targets,
@@ -138,19 +138,13 @@ class RealmObjective:
 
     def held_out_utility(self, num_queries: int) -> dict[str, float]:
         """The same scalars on passages that no training query comes from, always the same ones."""
-        totals: dict[str, float] = {}
         queries = self._queries.usable([int(row) for row in self.held_out[:num_queries]], step=0)
-        size = self.settings.batch_size
-        batches = [queries[begin : begin + size] for begin in range(0, len(queries), size)]
-        modules = self.model.modules()
-        modules.eval()
-        with torch.no_grad():
-            for batch in batches:
-                loss, scalars = self.loss_of(batch)
-                for name, value in {"loss": float(loss.detach()), **scalars}.items():
-                    totals[name] = totals.get(name, 0.0) + value * len(batch) / len(queries)
-        modules.train()
-        return {f"held_out_{name}": value for name, value in totals.items()}
+        if not queries:
+            return {}
+        with evaluating(self.model.modules()):
+            # At once: the mean over wordpieces is none of the means of batches.
+            loss, scalars = self.loss_of(queries)
+        return {f"held_out_{name}": value for name, value in {"loss": float(loss), **scalars}.items()}
 
     def _retrieve(
         self, queries: Sequence[MaskedQuery]
