@@ -127,9 +127,11 @@ def test_two_steps_of_berts_optimiser_by_hand() -> None:
     assert weight < 2.0 - 0.1 * 3.163 - 0.1 * 0.01 * 2
 
 
-def test_layer_norm_and_biases_are_excluded_by_either_spelling() -> None:
-    names = ("layer_norm", "LayerNorm", "dense")
+def test_norms_and_biases_are_excluded_whatever_a_trunk_calls_them() -> None:
+    names = ("layer_norm", "LayerNorm", "attn_norm")  # the last is ModernBERT's
     module = nn.ModuleDict({name: nn.LayerNorm(2) for name in names})
+    module["dense"] = nn.Linear(2, 2)
+    module["relative_attention_bias"] = nn.Embedding(4, 2)  # MPNet's
     optimizer = Optimizer(module, OptimSettings(weight_decay=0.5, bias_correction=False))
     decayed = [
         weight
@@ -139,6 +141,23 @@ def test_layer_norm_and_biases_are_excluded_by_either_spelling() -> None:
     ]
     assert len(decayed) == 1
     assert decayed[0] is optimizer.masters["dense.weight"]
+
+
+def test_gradients_are_clipped_only_where_that_is_asked_for() -> None:
+    moved = {}
+    for clip_norm in (1e-8, None):
+        module = nn.ModuleDict({"dense": nn.Linear(2, 2)})
+        # Beside a large epsilon AdamW's step is in proportion to the gradient.
+        settings = OptimSettings(learning_rate=1.0, epsilon=1e3, clip_norm=clip_norm)
+        optimizer = Optimizer(module, settings)
+        before = module["dense"].bias.detach().clone()
+        for parameter in module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        norm = optimizer.step(1.0, ALONE)
+        assert norm.item() == pytest.approx(6**0.5)
+        moved[clip_norm] = (module["dense"].bias.detach() - before).abs().max().item()
+    assert moved[None] == pytest.approx(1e-3, rel=0.01)
+    assert moved[1e-8] < 1e-8
 
 
 def test_frozen_and_unused_parameters_stay() -> None:

@@ -5,34 +5,37 @@ code, as settings. Where a model computes in half precision, the optimiser
 keeps masters in single precision: an update is often smaller than the last bit of a bfloat16.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from realm.config import Settings
 from realm.models.checkpoint import unique_parameters
 from realm.training.distributed import ProcessGroup
 
-_UNDECAYED = ("bias", "layer_norm", "LayerNorm")
+_Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class OptimSettings(Settings):
     """Learning rate and its schedule, decay and clipping."""
 
-    learning_rate: float = 3e-5
-    embedder_learning_rate: float | None = None
+    learning_rate: float = Field(default=3e-5, ge=0.0)
+    embedder_learning_rate: float | None = Field(default=None, ge=0.0)
     """Rate of the retriever's half; `None` is the same as the reader's."""
     schedule: Literal["linear", "bert"] = "linear"
     """`bert` is the released code's: its warm-up has a length of its own, and the decay is counted
     from step 0, so that the rate falls a little at once when the warm-up ends."""
-    warmup_share: float = 0.1
+    warmup_share: float = Field(default=0.1, ge=0.0, le=1.0)
     """Share of the steps over which the rate rises from zero; `schedule=bert` has its own."""
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-6
+    weight_decay: float = Field(default=0.01, ge=0.0)
+    clip_norm: float | None = Field(default=1.0, gt=0.0)
+    """Longest norm of all gradients together; `None` clips nothing."""
+    betas: tuple[_Beta, _Beta] = (0.9, 0.999)
+    epsilon: float = Field(default=1e-6, gt=0.0)
     bias_correction: bool = True
     """Whether the moments are corrected for having started at zero; BERT's optimiser goes
     without, so that its first steps are up to three times as long."""
@@ -70,7 +73,7 @@ class Optimizer:
         self._take_gradients()
         gradients = [m.grad for m in self.masters.values() if m.grad is not None]
         group.average(gradients)
-        norm = nn.utils.clip_grad_norm_(self.masters.values(), self.settings.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.masters.values(), self.settings.clip_norm or math.inf)
         for options in self._adam.param_groups:
             options["lr"] = options["full_rate"] * factor
         self._adam.step()
@@ -125,7 +128,8 @@ class Optimizer:
             rate = settings.learning_rate
             if name.startswith("embedder.") and settings.embedder_learning_rate is not None:
                 rate = settings.embedder_learning_rate
-            is_decayed = not any(part in name for part in _UNDECAYED)
+            # The weights of norms are vectors, whatever a trunk calls them.
+            is_decayed = master.ndim > 1 and "bias" not in name
             decay = settings.weight_decay if is_decayed else 0.0
             groups.setdefault((rate, decay), []).append(master)
         return [
