@@ -75,3 +75,24 @@ def test_assignments_change_a_recipe() -> None:
 def test_an_unknown_recipe_names_the_known() -> None:
     with pytest.raises(SettingError, match="demo, laptop, mini, paper, small"):
         read_recipe("nothing")
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "pretrain.loop.seed=-1", "pretrain.loop.optim.clip_norm=0",
+        "pretrain.loop.optim.learning_rate=-1e-4", "pretrain.loop.optim.warmup_share=1.5",
+        "pretrain.loop.optim.betas=[0.9, 1.0]", "pretrain.loop.optim.epsilon=0",
+        "pretrain.objective.batch_size=0", "pretrain.objective.max_masks=0",
+        "pretrain.objective.token_budget=0", "pretrain.num_held_out=-1",
+        "warm_start.embedder.objective.batch_size=0", "warm_start.reader.objective.depth=0",
+        "warm_start.embedder.objective.removal_rate=2", "embedder.score_scale=0",
+        "embedder.projection_width=0", "embedder.projection_dropout=1", "reader.dropout=1.5",
+        "reader.max_answer_tokens=0", "reader.span_width=0", "index.probes=0",
+        "retrieval.reader_passages=0", "finetune.objective.reader_passages=0",
+        "finetune.objective.retriever_passages=0", "finetune.objective.unanswered_share=-0.5",
+    ],
+)  # fmt: skip
+def test_a_number_out_of_bounds_is_refused_by_name(assignment: str) -> None:
+    with pytest.raises(SettingError, match=assignment.partition("=")[0]):
+        read_recipe("demo", [assignment])

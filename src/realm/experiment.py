@@ -66,7 +66,7 @@ class TrunkSettings(Settings):
 class EmbedderWarmStart(Settings):
     """The first half of the warm start: where the embedder starts, and the inverse cloze task."""
 
-    principal_components_sample: int = 4000
+    principal_components_sample: int = Field(default=4000, ge=0)
     """Passages from whose trunk vectors the projection starts; 0 leaves it random."""
     projection_start: Literal["components", "half-whitened"] = "components"
     """Of the sample's vectors as they are, or after a few directions that all passages share are

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from realm.config import Settings
 from realm.corpus.store import PassageStore
@@ -26,7 +27,7 @@ class MaskSettings(Settings):
     """What is hidden in a query, and what becomes of hidden spans that do not fit."""
 
     masking: MaskingName = "salient_span"
-    max_masks: int = 10
+    max_masks: int = Field(default=10, ge=1)
     overflow: Literal["trim", "skip"] = "trim"
     """More hidden wordpieces than `max_masks`: the further ones stay masked without a loss
     (released code), or the example is skipped."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from realm.artifact import Manifest, create_artifact, open_artifact
@@ -36,7 +37,7 @@ class IndexSettings(Settings):
     """How snapshots are searched."""
 
     kind: Literal["exact", "approximate"] = "exact"
-    probes: int = 128
+    probes: int = Field(default=128, ge=1)
     """Cells that an approximate search looks into, of four times the root of the passages: 128
     found 97% of the best 100 of 200,000 averages of word vectors, 64 found 93% in half the time."""
 

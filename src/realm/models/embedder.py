@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from realm.config import Settings
@@ -38,17 +39,17 @@ class EmbedderSettings(Settings):
     trunk: str = DEFAULT_TRUNK
     pooling: Literal["cls", "pooler", "mean"] = "mean"
     """How hidden states become one vector; MiniLM was trained with the mean."""
-    projection_width: int | None = 128
+    projection_width: int | None = Field(default=128, ge=1)
     """Width of the embedding; `None` keeps the width of the trunk."""
     projection_layer_norm: bool = False
     """LayerNorm after the projection, as in the released code."""
     normalise: bool = True
     """Whether embeddings are brought to length one, so that scores are cosines times a scale."""
-    score_scale: float = 20.0
+    score_scale: float = Field(default=20.0, gt=0.0)
     """Factor on the inner product: the inverse temperature with which training starts."""
     shared_towers: bool = True
-    dropout: float = 0.0
-    projection_dropout: float = 0.0
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    projection_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout on the embedding itself while training; 0.1 in the released code."""
 
 

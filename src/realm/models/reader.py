@@ -29,11 +29,11 @@ class ReaderSettings(Settings):
     trunk: str = DEFAULT_TRUNK
     num_layers: int | None = Field(default=None, ge=1)
     """Of the trunk, from the first; None reads with all. Half of them take half the time."""
-    span_width: int = 256
+    span_width: int = Field(default=256, ge=1)
     """Width of the span head's hidden layer."""
-    max_answer_tokens: int = 10
+    max_answer_tokens: int = Field(default=10, ge=1)
     """Longest answer in wordpieces."""
-    dropout: float = 0.0
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
 
 class MaskedHead(nn.Module):

@@ -53,10 +53,10 @@ _SPANS_OF = {"normalised": answer_token_spans, "wordpieces": answer_wordpiece_sp
 class OpenQaSettings(Settings):
     """The batch of a fine-tuning step, and what is read."""
 
-    batch_size: int = 8
-    retriever_passages: int = 100
+    batch_size: int = Field(default=8, ge=1)
+    retriever_passages: int = Field(default=100, ge=1)
     """Best passages over which the retriever's loss runs (5000 in the paper)."""
-    reader_passages: int = 5
+    reader_passages: int = Field(default=5, ge=1)
     """Best passages that are read in a training step."""
     reader_evidence: Literal["retrieved", "ensured"] = "retrieved"
     """`ensured`: where none of these holds an answer, the last gives way to the best of the
@@ -72,13 +72,13 @@ class OpenQaSettings(Settings):
     selection_depth: int = Field(default=20, ge=1)
     """A question is learned from if an answer stands in one of that many best passages. Further
     down, more answers stand by chance in passages about something else."""
-    unanswered_share: float = 0.1
+    unanswered_share: float = Field(default=0.1, ge=0.0, le=1.0)
     """Largest share of training questions of which no retrieved passage holds an answer."""
-    retrieval_weight: float = 1.0
+    retrieval_weight: float = Field(default=1.0, ge=0.0)
     """What a retrieval score counts beside the score of a span. 1 in the paper, whose inner
     products grow as they learn; embeddings of fixed length need more, since theirs cannot. 0 lets
     the reader alone decide, as beside BM25."""
-    token_budget: int = 4096
+    token_budget: int = Field(default=4096, ge=1)
     answers: AnswerRule = "summed"
     """How spans become answers."""
 
@@ -112,7 +112,7 @@ def question_ids(model: Model, question: str) -> np.ndarray:
 
 
 def embed_questions(
-    model: Model, ids: Sequence[np.ndarray], *, token_budget: int = 4096
+    model: Model, ids: Sequence[np.ndarray], *, token_budget: int | None = None
 ) -> Float[Tensor, "batch dim"]:
     """Embeddings of questions by the query side."""
     packed = [model.packer.query(query) for query in ids]

@@ -41,7 +41,7 @@ NO_OTHER_PASSAGE = "no_other_passage"
 class RealmSettings(MaskSettings):
     """The batch of a REALM step."""
 
-    batch_size: int = 8
+    batch_size: int = Field(default=8, ge=1)
     num_candidates: int = Field(default=8, ge=1)
     """Null passage included, where it is one (section 4.3). With the null passage alone nothing is
     retrieved: the reader fills its gaps from memory and the embedder learns nothing, which is what
@@ -52,7 +52,7 @@ class RealmSettings(MaskSettings):
     embedder_trains: TrainedPart = "all"
     marginal: Literal["token", "span"] = "token"
     """One marginal for each masked wordpiece (released code) or for the span (paper)."""
-    token_budget: int = 4096
+    token_budget: int = Field(default=4096, ge=1)
     """Padded wordpieces in one forward pass."""
 
     @property
@@ -144,7 +144,9 @@ class RealmObjective:
         with evaluating(self.model.modules()):
             # At once: the mean over wordpieces is none of the means of batches.
             loss, scalars = self.loss_of(queries)
-        return {f"held_out_{name}": value for name, value in {"loss": float(loss), **scalars}.items()}
+        return {
+            f"held_out_{name}": value for name, value in {"loss": float(loss), **scalars}.items()
+        }
 
     def _retrieve(
         self, queries: Sequence[MaskedQuery]

@@ -46,10 +46,10 @@ _PAIR = np.dtype([("row", "<i8"), ("span", "<i4"), ("evidence", "<i8")])
 class ReadingSettings(Settings):
     """Where reading pairs come from and how they are read."""
 
-    batch_size: int = 16
-    num_queries: int = 20_000
+    batch_size: int = Field(default=16, ge=1)
+    num_queries: int = Field(default=20_000, ge=1)
     """Masked sentences for which evidence is looked for."""
-    depth: int = 20
+    depth: int = Field(default=20, ge=1)
     """How far down BM25's ranking evidence is looked for."""
     null_share: float = Field(default=0.15, ge=0.0, le=1.0)
     """Share of examples read beside the null passage, to keep plain guessing calibrated."""
@@ -57,8 +57,8 @@ class ReadingSettings(Settings):
     """Share of examples that are made questions, answered by pointing alone; none in the paper."""
     question_words: dict[str, tuple[str, ...]] = QUESTION_WORDS
     """How a made question begins, by the label of what is asked for; `other` for the rest."""
-    max_masks: int = 10
-    token_budget: int = 4096
+    max_masks: int = Field(default=10, ge=1)
+    token_budget: int = Field(default=4096, ge=1)
 
     @model_validator(mode="after")
     def _shares_and_words_suffice(self) -> Self:

@@ -46,7 +46,7 @@ class PretrainSettings(Settings):
     loop: LoopSettings = LoopSettings(num_steps=200_000, save_every=500)
     objective: RealmSettings = RealmSettings()
     refresh: RefreshSettings = RefreshSettings()
-    num_held_out: int = 64
+    num_held_out: int = Field(default=64, ge=0)
     """Held-out queries on which retrieval utility is measured at every checkpoint."""
     num_development_questions: int = Field(default=0, ge=0)
     """Questions of the first of `dev_questions` whose recall@5 is measured at every checkpoint, in

@@ -43,9 +43,9 @@ passages say in which directions the corpus lies."""
 class InverseClozeSettings(Settings):
     """The batch of the inverse cloze task."""
 
-    batch_size: int = 64
+    batch_size: int = Field(default=64, ge=1)
     """Pairs of each process; the negatives are the passages of all of them."""
-    removal_rate: float = 0.9
+    removal_rate: float = Field(default=0.9, ge=0.0, le=1.0)
     """How often the sentence is removed from its passage."""
     corpus_passages: int = Field(default=0, ge=0)
     """Passages from all over the corpus that each sentence's own competes with beside those of the
@@ -59,7 +59,7 @@ class InverseClozeSettings(Settings):
     teacher_queries: int = Field(default=512, ge=1)
     teacher_passages: int = Field(default=8192, ge=2)
     """Sentences that rank, and passages that are ranked, at each step for the teacher's share."""
-    token_budget: int = 4096
+    token_budget: int = Field(default=4096, ge=1)
 
     @model_validator(mode="after")
     def _what_needs_a_trunk_at_rest_has_it(self) -> Self:

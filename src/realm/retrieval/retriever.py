@@ -11,7 +11,7 @@ from typing import Protocol, Self
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from realm.config import Settings
@@ -28,7 +28,7 @@ class RetrievalSettings(Settings):
     """Let BM25 rank: joined with the embedder's ranking by reciprocal rank."""
     embedder: bool = True
     """Let the embedder rank; without it BM25 alone chooses what is read, in fine-tuning too."""
-    reader_passages: int = 5
+    reader_passages: int = Field(default=5, ge=1)
     """Best passages that are read to answer a question; fine-tuning has a number of its own."""
 
     @model_validator(mode="after")

@@ -52,7 +52,7 @@ class LoopSettings(ComputeSettings):
     num_steps: int = Field(ge=0)
     save_every: int = Field(default=200, ge=1)
     log_every: int = Field(default=10, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     compile_trunks: bool = False
     """Translate the trunks for the device: minutes at the first steps, quicker ones after them, on
     a GPU above all."""
