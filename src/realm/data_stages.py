@@ -11,7 +11,7 @@ from realm.corpus.build import build_corpus
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, SettingError
 from realm.experiment import expand
-from realm.models.checkpoint import check_lengths
+from realm.models.checkpoint import check_packing
 from realm.models.own_trunk import write_untrained_trunk
 from realm.models.trunk import locate_trunk, read_tokenizer, trunk_folder
 from realm.pretraining.reading import ReadingPairs, mine_reading_pairs
@@ -36,7 +36,7 @@ class DataRun(RunFolder):
         if not self.experiment.sources:
             raise SettingError(NO_DOCUMENTS)
         experiment, own = self.experiment, self.untrained_trunk()
-        check_lengths(experiment.embedder, experiment.reader, experiment.packing_settings, own)
+        check_packing(experiment.embedder, experiment.reader, experiment.packing_settings, own)
         sources = [expand(source) for source in experiment.sources]
         tokenizer = trunk_folder(experiment.embedder.trunk, own) / "tokenizer.json"
         with self._stage("corpus", "documents", None) as advance:

@@ -64,6 +64,19 @@ def test_a_joint_with_a_length_of_its_own_leaves_the_body_what_the_query_does_no
     assert facts(packed) == ([CLS, 10, 11, 12, SEP, *range(30, 34), SEP], 5, 5, 9)
 
 
+def test_a_joint_with_a_length_of_its_own_is_never_longer() -> None:
+    """What the query leaves is the title's first; the last wordpiece ends the input."""
+    for joint_tokens in range(6, 20):
+        packer = make_packer(joint_tokens=joint_tokens, title_in_joint=True)
+        packed = packer.joint(np.arange(10, 20), np.arange(20, 26), np.arange(30, 50))
+        assert len(packed) == joint_tokens
+        assert packed.body_start <= packed.body_end == len(packed) - 1
+    packed = make_packer(joint_tokens=10, title_in_joint=True).joint(
+        np.arange(10, 20), np.arange(20, 26), np.arange(30, 50)
+    )
+    assert facts(packed) == ([CLS, 10, 11, 12, SEP, 20, 21, 22, SEP, SEP], 5, 9, 9)
+
+
 def test_a_joint_with_its_title() -> None:
     packer = make_packer(title_in_joint=True)
     packed = packer.joint(ids(10, 11), ids(20), ids(30, 31))

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel
 
 from realm.artifact import open_artifact
 from realm.errors import ArtifactError, SettingError
@@ -23,6 +26,7 @@ from realm.models.checkpoint import (
 )
 from realm.models.embedder import EmbedderSettings, embed, evaluating
 from realm.models.reader import ReaderSettings, masked_predictions, read
+from realm.models.trunk import read_tokenizer
 
 QUERY = np.arange(20, 30)
 
@@ -162,20 +166,62 @@ def test_a_truncated_checkpoint_is_refused(small_model: Model, tmp_path: Path) -
         load_model(tmp_path / "checkpoint")
 
 
-def build(
-    embedder_trunk: Path, reader_trunk: Path | None = None, *, passage_tokens: int = 64
-) -> Model:
+def build(embedder_trunk: Path, reader_trunk: Path | None = None, **packing: Any) -> Model:
+    packing = {"query_tokens": 32, "passage_tokens": 64, **packing}
     return new_model(
         EmbedderSettings(trunk=str(embedder_trunk), projection_width=16),
         ReaderSettings(trunk=str(reader_trunk or embedder_trunk)),
-        PackingSettings(query_tokens=32, passage_tokens=passage_tokens),
+        PackingSettings.model_validate(packing),
     )
+
+
+def trunk_of_kind(folder: Path, words: Path, **sizes: Any) -> Path:
+    """A small trunk of random weights that reads the wordpieces of another."""
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    vocabulary = read_tokenizer(words).get_vocab_size()
+    config = AutoConfig.for_model(hidden_size=16, vocab_size=vocabulary, **shape, **sizes)
+    AutoModel.from_config(config).save_pretrained(folder)
+    shutil.copy(words / "tokenizer.json", folder)
+    return folder
 
 
 def test_inputs_longer_than_the_trunk_reads_are_refused(trunk_folder: Path) -> None:
     build(trunk_folder, passage_tokens=96)
-    with pytest.raises(SettingError, match="reads 128 wordpieces at most"):
+    with pytest.raises(SettingError, match="is 129, but the trunk reads 128 wordpieces at most"):
         build(trunk_folder, passage_tokens=97)
+    build(trunk_folder, passage_tokens=128, joint_tokens=128)
+    too_long = {"passage_tokens": 129, "joint_tokens": 128}
+    with pytest.raises(SettingError, match=r"corpus\.passage_tokens is 129, but the trunk reads"):
+        build(trunk_folder, **too_long)
+    with pytest.raises(SettingError, match=r"packing\.joint_tokens is 129, but the trunk reads"):
+        build(trunk_folder, joint_tokens=129)
+
+
+def test_the_reader_needs_room_for_a_passage(trunk_folder: Path) -> None:
+    build(trunk_folder, joint_tokens=34)
+    with pytest.raises(SettingError, match=r"no room behind a query of packing\.query_tokens=32"):
+        build(trunk_folder, joint_tokens=33)
+
+
+def test_a_second_segment_needs_an_embedding(trunk_folder: Path, tmp_path: Path) -> None:
+    one = trunk_of_kind(tmp_path, trunk_folder, model_type="bert", type_vocab_size=1)
+    build(one, segments="single")
+    with pytest.raises(SettingError, match=r"knows one segment: set packing\.segments=single"):
+        build(one, segments="separate")
+    with pytest.raises(SettingError, match=r"^reader\.trunk"):
+        build(trunk_folder, one, segments="separate")
+
+
+@pytest.mark.parametrize("kind", ["electra", "albert"])
+def test_words_may_be_narrower_than_states(kind: str, trunk_folder: Path, tmp_path: Path) -> None:
+    narrow = trunk_of_kind(tmp_path / "trunk", trunk_folder, model_type=kind, embedding_size=8)
+    model = build(narrow)
+    assert model.reader.output_embeddings().shape[1] == 8
+    assert torch.isfinite(outputs(model)[2]).all()
+    save(tmp_path / "checkpoint", model)
+    loaded = load_model(tmp_path / "checkpoint")
+    # So narrow a product is rounded by where its weights lie in memory.
+    torch.testing.assert_close(outputs(model), outputs(loaded), atol=1e-5, rtol=0)
 
 
 def test_trunks_have_to_speak_the_same_wordpieces(trunk_folder: Path, tmp_path: Path) -> None:

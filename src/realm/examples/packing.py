@@ -113,11 +113,11 @@ class Packer:
 
     def joint(self, query: Ids, title: Ids, body: Ids) -> Packed:
         """Pack a query with a passage for the reader; positions of the query never depend on it."""
-        query, title = query[: self.max_query_body], title[: self.settings.passage_tokens - 3]
-        shown = np.concatenate((title, [self.sep_id])) if self._shows(title) else _NO_TOKENS
-        head = np.concatenate(([self.cls_id], query, [self.sep_id]))
+        head = np.concatenate(([self.cls_id], query[: self.max_query_body], [self.sep_id]))
         limit = self.settings.joint_tokens
         room = self.settings.passage_tokens - 1 if limit is None else limit - len(head)
+        title = title[: max(room - 2, 0)]
+        shown = np.concatenate((title, [self.sep_id])) if self._shows(title) else _NO_TOKENS
         body = body[: max(room - 1 - len(shown), 0)]
         ids = np.concatenate((head, shown, body, [self.sep_id]))
         start = len(head) + len(shown)

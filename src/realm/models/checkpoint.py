@@ -33,6 +33,7 @@ from realm.models.trunk import (
     max_positions,
     read_masked_head,
     read_tokenizer,
+    tells_segments,
     trunk_folder,
 )
 
@@ -98,7 +99,7 @@ def new_model(
     tokenizer = read_tokenizer(folder)
     if tokenizer.to_str() != read_tokenizer(reader_folder).to_str():
         raise SettingError("embedder.trunk and reader.trunk have different tokenizers: use one")
-    check_lengths(embedder, reader, packing, own_trunk)
+    check_packing(embedder, reader, packing, own_trunk)
 
     def tower() -> Tower:
         uses_pooler = embedder.pooling == "pooler"
@@ -118,7 +119,7 @@ def new_model(
     )
 
 
-def check_lengths(
+def check_packing(
     embedder: EmbedderSettings,
     reader: ReaderSettings,
     packing: PackingSettings,
@@ -127,17 +128,33 @@ def check_lengths(
     """Make sure that the trunks can read what will be packed for them.
 
     Raises:
-        SettingError: an input of full length would not fit.
+        SettingError: an input of full length would not fit, or has a segment that no trunk knows.
     """
-    limit, reader_limit = (
-        max_positions(trunk_folder(half.trunk, own_trunk)) for half in (embedder, reader)
-    )
-    joint = packing.joint_tokens or packing.query_tokens + packing.passage_tokens
-    if packing.passage_tokens > limit or joint > reader_limit:
-        raise SettingError(
-            f"packing.query_tokens + corpus.passage_tokens is {joint}, but the trunk reads "
-            f"{min(limit, reader_limit)} wordpieces at most: set one of them lower"
+    joint, names = packing.joint_tokens, "packing.joint_tokens"
+    if joint is None:
+        joint, names = (
+            packing.query_tokens + packing.passage_tokens,
+            "packing.query_tokens + corpus.passage_tokens",
         )
+    elif joint <= packing.query_tokens + 1:
+        raise SettingError(
+            f"packing.joint_tokens is {joint}, which leaves a passage no room behind a query of "
+            f"packing.query_tokens={packing.query_tokens}: set it higher"
+        )
+    packed = (
+        ("embedder", embedder.trunk, packing.passage_tokens, "corpus.passage_tokens"),
+        ("reader", reader.trunk, joint, names),
+    )
+    for half, trunk, length, named in packed:
+        folder = trunk_folder(trunk, own_trunk)
+        if length > (limit := max_positions(folder)):
+            raise SettingError(
+                f"{named} is {length}, but the trunk reads {limit} wordpieces at most: set it lower"
+            )
+        if packing.segments == "separate" and not tells_segments(folder):
+            raise SettingError(
+                f"{half}.trunk ({trunk}) knows one segment: set packing.segments=single"
+            )
 
 
 def check_tokenizer(

@@ -39,17 +39,20 @@ class ReaderSettings(Settings):
 class MaskedHead(nn.Module):
     """BERT's masked language modelling head; the output embeddings are the trunk's own."""
 
-    def __init__(self, hidden: int, vocab: int, eps: float, activation: str = "gelu") -> None:
+    def __init__(
+        self, hidden: int, embeddings: Float[Tensor, "vocab width"], eps: float, activation: str
+    ) -> None:
         from transformers.activations import ACT2FN
 
         super().__init__()
-        self.dense = nn.Linear(hidden, hidden)
+        vocab, width = embeddings.shape  # ELECTRA and ALBERT have embeddings narrower than states
+        self.dense = nn.Linear(hidden, width)
         self.activation = ACT2FN[activation]
-        self.layer_norm = nn.LayerNorm(hidden, eps=eps)
+        self.layer_norm = nn.LayerNorm(width, eps=eps)
         self.bias = nn.Parameter(torch.zeros(vocab))
 
     def forward(
-        self, hidden: Float[Tensor, "targets hidden"], embeddings: Float[Tensor, "vocab hidden"]
+        self, hidden: Float[Tensor, "targets hidden"], embeddings: Float[Tensor, "vocab width"]
     ) -> Float[Tensor, "targets vocab"]:
         """Logits over the vocabulary, in single precision."""
         hidden = self.layer_norm(self.activation(self.dense(hidden)))
@@ -90,7 +93,7 @@ class Reader(nn.Module):
         config = trunk.config
         hidden, eps = int(config.hidden_size), float(getattr(config, "layer_norm_eps", 1e-12))  # type: ignore[union-attr, arg-type]
         activation = str(getattr(config, "hidden_act", "gelu"))  # gelu_new in the released ones
-        self.masked_head = MaskedHead(hidden, int(config.vocab_size), eps, activation)  # type: ignore[union-attr, arg-type]
+        self.masked_head = MaskedHead(hidden, self.output_embeddings(), eps, activation)
         self.span_head = SpanHead(hidden, settings.span_width, settings.max_answer_tokens)
         self.recompute = False
         """Whether trunk and heads run again in the backward pass instead of keeping what it
@@ -107,7 +110,7 @@ class Reader(nn.Module):
     def _read(self, *inputs: Tensor) -> Tensor:
         return run_trunk(self.trunk, *inputs).last_hidden_state  # type: ignore[no-any-return]
 
-    def output_embeddings(self) -> Float[Tensor, "vocab hidden"]:
+    def output_embeddings(self) -> Float[Tensor, "vocab width"]:
         """The word embeddings, which the masked head shares."""
         return self.trunk.get_input_embeddings().weight  # type: ignore[operator, no-any-return]
 

@@ -215,6 +215,12 @@ def max_positions(folder: Path) -> int:
     return int(facts.get("max_position_embeddings", 512)) - taken
 
 
+def tells_segments(folder: Path) -> bool:
+    """Whether the trunk has another embedding for the second segment, or knows of none at all."""
+    facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return facts.get("type_vocab_size", 2) != 1
+
+
 def _configure_dropout(config: Any, rate: float) -> None:
     for name in _DROPOUTS:
         if hasattr(config, name):
