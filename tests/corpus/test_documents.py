@@ -77,6 +77,40 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
     ]
 
 
+def test_a_link_is_a_document_at_its_own_place(tmp_path: Path) -> None:
+    """Whatever it leads to: an edit gives it the id that the corpus was built with."""
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere.txt"
+    (folder / "sub").mkdir(parents=True)
+    elsewhere.write_text("far")
+    (folder / "b.txt").write_text("here")
+    (folder / "latest.txt").symlink_to("b.txt")
+    (folder / "sub" / "far.txt").symlink_to(elsewhere)
+    built = list(read_documents([folder]))
+    assert [each.document_id for each in built] == ["b.txt", "latest.txt", "sub/far.txt"]
+    assert list(read_documents([folder], below=[folder])) == built
+    assert list(read_documents([folder / "sub" / "far.txt"], below=[folder])) == built[2:]
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ("# C#", "C#"), ("# C# ##", "C#"), ("#  a #b  ## ", "a #b"), ("## #", "d"),
+        ("#  ", "d"), ("####### a", "d"),
+    ],
+)  # fmt: skip
+def test_signs_that_close_a_heading(line: str, title: str, tmp_path: Path) -> None:
+    (tmp_path / "d.md").write_text(f"text\n{line}\n")
+    (document,) = read_documents([tmp_path / "d.md"])
+    assert document.title == title
+
+
+def test_blanks_in_a_heading_are_read_at_once(tmp_path: Path) -> None:
+    """Twice as many took eight times as long: hours for these."""
+    (tmp_path / "a.md").write_text(f"# Title{' ' * 50_000}x")
+    (document,) = read_documents([tmp_path / "a.md"])
+    assert document.title.split() == ["Title", "x"]
+
+
 def test_html_gives_what_a_reader_sees(tmp_path: Path) -> None:
     page = """<!DOCTYPE html><html><head><title></title><style>p {}</style></head><body><!-- no -->
       <script>no()</script><h1>Head</h1><p hidden>no</p>

@@ -196,6 +196,13 @@ def test_what_a_layout_does_to_words_is_undone(convert: Convert, pdf: Path) -> N
     assert read(pdf).text == "ninety-nine, the final coast -\nand\n| a |\n\n| b |"
 
 
+def test_a_table_that_is_mostly_empty_is_read_at_once(convert: Convert, pdf: Path) -> None:
+    """A planning grid: each empty cell before a word doubled the time, and more."""
+    row = f"|{'  |' * 60} week 9 |"
+    convert(lambda: f"{row}\n|{' :--- |' * 61}\n|{'  |' * 61}\n{row}")
+    assert read(pdf).text == f"{row}\n\n{row}"
+
+
 def test_a_number_sign_in_a_pdf_is_no_heading(convert: Convert, pdf: Path) -> None:
     convert(lambda: "# include these\nText")
     assert read(pdf) == Document("d.pdf", "d", "# include these\nText")

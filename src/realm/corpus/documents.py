@@ -181,7 +181,7 @@ def source_files(path: Path, below: Sequence[Path] = ()) -> list[tuple[str, Path
             raise SourceError(
                 f"{path} is of an unknown kind: known are {known}, some also compressed"
             )
-        return [(_id_below(path.resolve(), below) or path.name, path)]
+        return [(_id_below(path, below) or path.name, path)]
     if not path.is_dir():
         raise SourceError(f"there is no file or folder {path}: check the path")
     found: list[Path] = []
@@ -192,13 +192,15 @@ def source_files(path: Path, below: Sequence[Path] = ()) -> list[tuple[str, Path
     if not found:
         raise SourceError(f"{path} holds no documents: known files are {' '.join(KNOWN_SUFFIXES)}")
     return sorted(
-        (_id_below(file.resolve(), below) or file.relative_to(path).as_posix(), file)
+        (_id_below(file, below) or file.relative_to(path).as_posix(), file)
         for file in found
     )
 
 
 def _id_below(path: Path, folders: Sequence[Path]) -> str:
     """What a file of one of the folders is called there; empty for one from elsewhere."""
+    # A link is a document of its own, at its place: only what it lies in is followed.
+    path = path.parent.resolve() / path.name
     for folder in (folder.resolve() for folder in folders if folder.is_dir()):
         if path.is_relative_to(folder):
             return path.relative_to(folder).as_posix()

@@ -19,7 +19,7 @@ _LATIN = {"iso-8859-1", "iso8859-1", "latin-1", "latin1", "us-ascii", "ascii"}
 _UNKNOWN_DECLARATION = re.compile(
     r"<!\[(?!\s*(temp|cdata|ignore|include|rcdata|if|else|endif)\b)", re.IGNORECASE
 )
-_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
 _HIDDEN_TAGS = [
     *("head", "iframe", "noscript", "object", "script", "style", "svg", "template", "title"),
 ]
@@ -69,7 +69,9 @@ def _parsed(markup: str) -> BeautifulSoup:
 def first_heading(text: str) -> str:
     """The words of the first heading in Markdown; empty where there is none."""
     heading = _HEADING.search(text)
-    return heading.group(1).strip() if heading else ""
+    words = heading.group(1).rstrip() if heading else ""
+    opened = words.rstrip("#")  # signs behind a blank close a heading; those of C# do not
+    return words if opened.rstrip() == opened != "" else opened.rstrip()
 
 
 def _decode(content: bytes, path: Path) -> str:
@@ -85,10 +87,11 @@ def _decode(content: bytes, path: Path) -> str:
 def _visible_text(page: BeautifulSoup) -> str:
     for tag in page.find_all(_HIDDEN_TAGS) + page.find_all(hidden=True):
         tag.extract()
+    as_it_is = {id(string) for pre in page.find_all("pre") for string in pre.find_all(string=True)}
     for string in page.find_all(string=True):
         if type(string) is not NavigableString:  # a comment or another declaration
             string.extract()
-        elif string.find_parent("pre") is None:
+        elif id(string) not in as_it_is:
             string.replace_with(re.sub(r"\s+", " ", string))
     for tag in page.find_all(["td", "th"]):
         tag.append(" ")

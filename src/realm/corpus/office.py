@@ -29,7 +29,7 @@ _OPTIONS = {
     "style_map": "p[style-name='Title'] => h1:fresh",
 }
 _LAYOUT = re.compile(
-    r"^\|(?:[ \t]*:?-*:?[ \t]*\|)+[ \t]*$\n?"  # the line below a table's head, and empty rows
+    r"^\|(?:[ \t]*(?::?-+:?[ \t]*)?\|)+[ \t]*$\n?"  # the line below a table's head, and empty rows
     r"|^!\[[^\]]*\]\([^)]*\)$\n?|^<!-- Slide number: \d+ -->$\n?",
     re.MULTILINE,
 )
