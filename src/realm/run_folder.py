@@ -65,7 +65,9 @@ class RunFolder:
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ArtifactError(f"{file} is damaged: write it again with --recipe") from error
+            raise ArtifactError(
+                f"{file} is damaged: delete it, then give the command again with --recipe RECIPE"
+            ) from error
         return cls(path, read_settings(Experiment, values, origin=str(file)), progress)
 
     @staticmethod

@@ -7,7 +7,7 @@ from typer.testing import CliRunner, Result
 from realm.cli.main import app
 
 
-def realm(*arguments: str | Path, stdin: str | None = None) -> Result:
+def realm(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
     """Run a command; an exception that is no exit fails the test."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):

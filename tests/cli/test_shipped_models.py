@@ -165,6 +165,34 @@ def test_one_short_document_is_enough_to_ask(model: Path, tmp_path: Path) -> Non
     assert "passages of all sources: 1, needed are at least 2" in error_of(trained)
 
 
+def test_a_run_is_named_after_its_documents(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("my.docs.v1", "my.docs.v2"):
+        Path(folder).mkdir()
+        Path(folder, "note.txt").write_text(f"It is called {folder}.", encoding="utf-8")
+    Path("notes.md").write_text("It is called notes.", encoding="utf-8")
+    for source in ("my.docs.v1", "my.docs.v2", "notes.md"):
+        ask("What is it called?", "--model", model, "--source", source)
+    assert sorted(path.name for path in Path("runs").iterdir()) == [
+        "my.docs.v1", "my.docs.v2", "notes",
+    ]  # fmt: skip
+    nameless = realm("ask", "Who?", "--model", model, "--source", "/")
+    assert "give --run RUN" in error_of(nameless)
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_refused_before_a_run_begins(
+    model: Path, tmp_path: Path
+) -> None:
+    folder, run = tmp_path / "caf\udce9", tmp_path / "run"
+    folder.mkdir()
+    (folder / "note.txt").write_text("Here.", encoding="utf-8")
+    refused = realm("ask", "Who?", "--model", model, "--source", folder, "--run", run)
+    assert "has a name that is not UTF-8: rename it" in error_of(refused)
+    assert not run.exists()
+
+
 def test_what_it_cannot_do_is_told(
     model: Path, trained: Run, begun: Path, corpus_source: Path, tmp_path: Path
 ) -> None:
@@ -173,9 +201,9 @@ def test_what_it_cannot_do_is_told(
     other = tmp_path / "other.jsonl"
     other.write_text('{"id": "1", "title": "", "text": "Somewhere else."}\n', encoding="utf-8")
     arguments = ("ask", "Who?", "--model", model, "--source")
-    assert "made with other settings (sources)" in error_of(
-        realm(*arguments, other, "--run", begun)
-    )
+    refused = error_of(realm(*arguments, other, "--run", begun))
+    assert f"{begun} holds the documents of {corpus_source}" in refused
+    assert f"realm documents add {other} --run {begun}" in refused
     assert "a run of another model" in error_of(
         realm(*arguments, corpus_source, "--run", trained.path)
     )

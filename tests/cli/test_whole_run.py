@@ -236,6 +236,13 @@ def test_a_pipe_asks_one_question_a_line(finished_run: Path) -> None:
     assert [line["question"] for line in lines] == ["Who?", "Where?"]
 
 
+def test_bytes_of_a_pipe_that_are_no_text_cost_no_question(finished_run: Path) -> None:
+    asked = b"caf\xe9?\nWhere?\n"
+    result = realm("ask", "--run", finished_run, "--json", "--top-k", "1", stdin=asked)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["question"] for line in lines] == ["caf\ufffd?", "Where?"]
+
+
 def test_a_person_sees_the_answer_in_its_passage(finished_run: Path) -> None:
     result = realm("ask", "Where is Tavil?", "--run", finished_run, "--top-k", "1")
     assert result.exit_code == 0

@@ -4,6 +4,7 @@ One question as an argument; without one a prompt, or one question a line from a
 is loaded once.
 """
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -140,6 +141,8 @@ def _evidence(answer: "Answer", *, is_coloured: bool) -> "object":
 def _asked() -> Iterator[str]:
     """Questions of a person at a prompt until an empty line, or the lines of a pipe."""
     if not sys.stdin.isatty():
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # as the bytes of an argument
         yield from (line.strip() for line in sys.stdin if line.strip())
         return
     import readline  # noqa: F401  (its import gives the prompt a history)

@@ -178,9 +178,11 @@ def open_shipped(
 
     if path is None and not sources:
         raise SettingError(f"{model} of which documents? name them with --source FOLDER")
-    path = path or Path("runs") / Path(sources[0]).resolve().stem
-    begin_with(model, path, show_progress)
     changes: dict[str, Any] = {"sources": absolute(sources)} if sources else {}
+    path = path or _named_after(sources[0])
+    begin_with(model, path, show_progress)
+    if sources and is_finished(path / "corpus"):
+        _refuse_others(path, changes["sources"])
     run = open_run(path, **changes)
     if is_finished(path / "corpus"):
         _say_if_newer(sources, path)
@@ -191,6 +193,26 @@ def open_shipped(
             f"--run {path} opens it again, `realm serve --run {path}` in the browser"
         )
     return open_existing(path, assignments)
+
+
+def _named_after(source: str) -> Path:
+    """Where the run of a source stands, if nobody says so."""
+    place = Path(source).resolve()
+    name = place.stem if place.is_file() else place.name
+    if not name:
+        raise SettingError(f"{source} has no name that a run could take: give --run RUN")
+    return Path("runs") / name
+
+
+def _refuse_others(path: Path, sources: tuple[str, ...]) -> None:
+    from realm.stages import Run
+
+    read = Run.open(path).experiment.sources
+    if read != sources:
+        raise SettingError(
+            f"{path} holds the documents of {', '.join(read)}: add to them with `realm documents "
+            f"add {' '.join(sources)} --run {path}`, or give another --run"
+        )
 
 
 def _say_if_newer(sources: Sequence[str], run: Path) -> None:
@@ -208,5 +230,12 @@ def _say_if_newer(sources: Sequence[str], run: Path) -> None:
 
 
 def absolute(sources: Sequence[str]) -> tuple[str, ...]:
-    """Paths that mean the same from any working directory; names of other kinds stay."""
+    """Paths that mean the same from any working directory; names of other kinds stay.
+
+    Raises:
+        SettingError: a name cannot be written into a recipe.
+    """
+    for source in sources:
+        if "\udc80" <= max(source, default="") <= "\udcff":
+            raise SettingError(f"{source!r} has a name that is not UTF-8: rename it")
     return tuple(s if s.startswith(("hub:", "${")) else str(Path(s).absolute()) for s in sources)

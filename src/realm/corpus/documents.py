@@ -192,8 +192,7 @@ def source_files(path: Path, below: Sequence[Path] = ()) -> list[tuple[str, Path
     if not found:
         raise SourceError(f"{path} holds no documents: known files are {' '.join(KNOWN_SUFFIXES)}")
     return sorted(
-        (_id_below(file, below) or file.relative_to(path).as_posix(), file)
-        for file in found
+        (_id_below(file, below) or file.relative_to(path).as_posix(), file) for file in found
     )
 
 

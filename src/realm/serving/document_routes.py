@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from realm.corpus.documents import Document
 from realm.errors import SourceError
@@ -21,6 +22,15 @@ IdOfPath = Annotated[
         examples=["ports/keld"],
     ),
 ]
+
+
+class _AnyConvertor(PathConvertor):
+    """Starlette's own stops at the end of a line, and would find the id without it."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any", _AnyConvertor())
 _READING = problems(401, 408, 413, 421, 422, 503)
 _EDITING = problems(400, 401, 403, 408, 409, 413, 415, 421, 422, 503, 504)
 
@@ -52,7 +62,7 @@ def _add_reading(router: APIRouter, service: Service, without_query: dict[str, A
         return {"documents": documents, "next": page[-1].id if len(found) > len(page) else None}
 
     @router.get(
-        "/{id:path}", operation_id="get_document", summary="Show a document",
+        "/{id:any}", operation_id="get_document", summary="Show a document",
         response_model=DocumentOut, responses={**_READING, **problems(404)}, **without_query,
     )  # fmt: skip
     def get_document(id: IdOfPath) -> Json:
@@ -84,7 +94,7 @@ def _add_editing(router: APIRouter, service: Service, without_query: dict[str, A
             raise about("documents", error) from None
 
     @router.put(
-        "/{id:path}", operation_id="put_document", summary="Add or replace a document",
+        "/{id:any}", operation_id="put_document", summary="Add or replace a document",
         response_model=EditResult, responses=_EDITING, **without_query,
     )  # fmt: skip
     async def put_document(request: Request, id: IdOfPath, body: DocumentBody) -> Json:
@@ -96,7 +106,7 @@ def _add_editing(router: APIRouter, service: Service, without_query: dict[str, A
             raise about("text", error) from None
 
     @router.delete(
-        "/{id:path}", operation_id="delete_document", summary="Remove a document",
+        "/{id:any}", operation_id="delete_document", summary="Remove a document",
         response_model=EditResult, responses={**_EDITING, **problems(404)}, **without_query,
     )  # fmt: skip
     async def delete_document(request: Request, id: IdOfPath) -> Json:
