@@ -1,7 +1,7 @@
 """What does a whole experiment consist of?
 
 Every stage's settings in one value, read from a recipe (TOML), changed by `--set a.b=c` and kept
-in the run. Nothing upstream of the command line imports this: a stage is given its own settings.
+in the run. No stage imports this: each is given its own settings.
 """
 
 import os

@@ -217,7 +217,7 @@ def test_a_killed_worker_is_told_apart(tmp_path: Path, tokenizer_file: Path) -> 
             if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                 os.kill(child, signal.SIGKILL)
 
-    with pytest.raises(ResourceError, match="set num_workers to a smaller number"):
+    with pytest.raises(ResourceError, match=r"set corpus\.num_workers to a smaller number"):
         build_corpus(
             [source],
             tmp_path / "c",

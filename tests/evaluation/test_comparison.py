@@ -107,3 +107,4 @@ def test_the_share_of_gold_is_that_of_the_first_five_from_the_documents_of_any_q
     assert gold_share(named, rows, store) == round(100 * 3 / 14, 2)
     assert gold_share(named, rows, store, k=1) == round(100 * 2 / 3, 2)
     assert gold_share([QUESTIONS[2]], rows[:1], store) is None
+    assert gold_share(named, np.full_like(rows, -1), store) is None

@@ -232,7 +232,9 @@ def test_no_more_answers_than_asked_for(make: Make) -> None:
     assert len(few.answers) == 2
     assert len(many.answers) == 9
     assert many.answers[:2] == few.answers
-    assert make().answer([]) == []
+    answerer = make()
+    assert answerer.answer([]) == []
+    assert answerer.search([], 5).scores.shape == answerer.retrieve([], 5).shape == (0, 5)
 
 
 def test_an_empty_question_is_answered_too(make: Make) -> None:

@@ -92,6 +92,22 @@ def test_each_question_is_asked_once_of_what_learned_the_others(
     assert all(question.is_regex for question in asked)
 
 
+def test_a_question_that_stands_twice_is_asked_by_what_did_not_learn_it(
+    base: Run, file: Path
+) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join([*lines, *lines[::-1]]), encoding="utf-8")
+    asked = []
+    for fold in write_folds(base, str(file)):
+        questions = {question.question for question in read_questions(fold.asked)}
+        assert questions.isdisjoint(q.question for q in read_questions(fold.learned))
+        asked += read_questions(fold.asked)
+    assert len(asked) == 2 * len(lines)
+    file.write_text("\n".join(lines[:4] * 3), encoding="utf-8")
+    with pytest.raises(SettingError, match="has 4 different questions, too few"):
+        write_folds(base, str(file))
+
+
 def test_the_mean_is_over_all_questions_of_finished_folds(
     base: Run, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,7 +220,7 @@ def test_strings_stay_strings_in_folds(base: Run, tmp_path: Path) -> None:
 def test_too_few_questions_are_refused(base: Run, tmp_path: Path) -> None:
     file = tmp_path / "few.jsonl"
     file.write_text('{"question": "Who?", "answer": ["x"]}\n' * 4, encoding="utf-8")
-    with pytest.raises(SettingError, match="has 4 questions, too few for 5 folds"):
+    with pytest.raises(SettingError, match="has 1 different questions, too few for 5 folds"):
         make_folds(base, realm_job(base), str(file))
 
 

@@ -71,7 +71,7 @@ def cut_in_order(
     except (EOFError, ConnectionError) as error:
         raise ResourceError(
             "a process that cuts passages ended early, most often for lack of memory: "
-            "set num_workers to a smaller number and start again"
+            "set corpus.num_workers to a smaller number and start again"
         ) from error
 
 

@@ -70,6 +70,7 @@ def gold_share(
 ) -> float | None:
     """Share of the first k passages, in percent, that come from the gold document of any question.
 
+    None where no question names one, or nothing was found.
     Of any: it says whether a ranking prefers the articles that questions are asked about.
     """
     named = [number for number, question in enumerate(questions) if question.documents]
@@ -77,4 +78,4 @@ def gold_share(
         return None
     gold = {document for question in questions for document in question.documents}
     ids = [store.passage(int(row)).document_id for row in rows[named, :k].ravel() if row >= 0]
-    return round(100 * float(np.mean([document in gold for document in ids])), 2)
+    return round(100 * float(np.mean([document in gold for document in ids])), 2) if ids else None

@@ -67,8 +67,9 @@ class QueryMaker:
                 self.skipped[reason] += 1
                 if num_tries == _MOST_SKIPPED_IN_A_ROW:
                     raise SourceError(
-                        f"{num_tries} examples in a row were skipped ({reason}): raise max_masks "
-                        "or packing.query_tokens, or set overflow=trim and long_sentences=window"
+                        f"{num_tries} examples in a row were skipped ({reason}): raise "
+                        "pretrain.objective.max_masks or packing.query_tokens, or set "
+                        "pretrain.objective.overflow=trim and .long_sentences=window"
                     )
                 chosen = int(substitutes[generator.integers(len(substitutes))])
                 masking = self._masker.choose(chosen, generator)

@@ -54,9 +54,7 @@ class Snapshot:
         """Open a snapshot and make sure that it was made from this corpus."""
         manifest = open_artifact(path, KIND)
         if manifest.inputs["corpus"] != store.fingerprint:
-            raise ArtifactError(
-                f"{path} was made from another corpus than the run's: run `realm index` again"
-            )
+            raise ArtifactError(f"{path} was made from another corpus: delete it")
         return cls(path, manifest)
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from realm.artifact import read_manifest
@@ -135,6 +136,8 @@ class Answerer:
 
         Scores are inner products: where BM25 takes part in the ranking they need not descend.
         """
+        if not questions:
+            return Found(torch.empty(0, k), torch.empty(0, k, dtype=torch.long))
         with evaluating(self.model.embedder):
             ids = [question_ids(self.model, question) for question in questions]
             vectors = embed_questions(self.model, ids)

@@ -207,8 +207,9 @@ class LiveIndex:
             self._check_process()
             if self._settings.mode != "elsewhere" and self.process is None:
                 raise ResourceError(
-                    f"the training waits for {what}, but nothing makes it: set refresh.every to "
-                    "a multiple of save_every within the bound, or use refresh.mode=process"
+                    f"the training waits for {what}, but nothing makes it: set "
+                    "pretrain.refresh.every to a multiple of pretrain.loop.save_every within the "
+                    "bound, or use pretrain.refresh.mode=process"
                 )
             time.sleep(_POLL_SECONDS)
 

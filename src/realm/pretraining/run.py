@@ -186,11 +186,13 @@ def _check(settings: PretrainSettings) -> None:
         )
     lag = refresh.adoption_lag or 0
     if lag >= refresh.every:
-        raise SettingError("pretrain.refresh.adoption_lag must be smaller than refresh.every")
+        raise SettingError(
+            "pretrain.refresh.adoption_lag must be smaller than pretrain.refresh.every"
+        )
     # Just before the next snapshot can be adopted, the one in use is as old as this.
     oldest = min(refresh.every + lag, loop.num_steps) - 1
     if refresh.max_staleness is not None and refresh.max_staleness < oldest:
         raise SettingError(
             f"pretrain.refresh.max_staleness must be at least {oldest}, the age of a snapshot "
-            "when the next one is due: allow more, or lower refresh.every"
+            "when the next one is due: allow more, or lower pretrain.refresh.every"
         )

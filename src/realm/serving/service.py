@@ -74,7 +74,7 @@ class Served:
     """Seconds since the epoch."""
     examples: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
-    """What the run lacks for `answer` or `fill_mask`, each in a sentence."""
+    """What the run lacks for `answer`, `fill_mask` or `add`, each in a sentence."""
     mask_filler: Callable[[View], MaskFiller] | None = None
 
 

@@ -84,15 +84,20 @@ def write_folds(base: Run, file: str) -> list[Fold]:
         SourceError: it cannot be read.
     """
     questions, data = questions_of(file), data_fingerprint(file)
-    if len(questions) < NUM_FOLDS:
-        raise SettingError(f"{file} has {len(questions)} questions, too few for {NUM_FOLDS} folds")
+    # One that stands twice is asked by one model, which has learned it in neither place.
+    numbers: dict[str, int] = {}
+    asked = [numbers.setdefault(question.question, len(numbers)) for question in questions]
+    if len(numbers) < NUM_FOLDS:
+        raise SettingError(
+            f"{file} has {len(numbers)} different questions, too few for {NUM_FOLDS} folds"
+        )
     if data in map(data_fingerprint, base.experiment.train_questions):
         raise SettingError(
             f"{file} is among the recipe's train_questions: every fold would have learned what it "
             "is asked; take it out there"
         )
     name = f"{question_file_name(file)}-{data[:8]}"
-    places = np.random.default_rng(_SEED).permutation(len(questions)) % NUM_FOLDS
+    places = np.random.default_rng(_SEED).permutation(len(numbers))[asked] % NUM_FOLDS
     folds = []
     for number in range(NUM_FOLDS):
         fold = Fold(
