@@ -68,7 +68,8 @@ class RunFolder:
             raise ArtifactError(
                 f"{file} is damaged: delete it, then give the command again with --recipe RECIPE"
             ) from error
-        return cls(path, read_settings(Experiment, values, origin=str(file)), progress)
+        experiment = read_settings(Experiment, values, origin=str(file))
+        return cls(path, _where_it_lies(experiment, path), progress)
 
     @staticmethod
     def is_run(path: Path) -> bool:
@@ -248,3 +249,18 @@ class RunFolder:
         log = measured(self.path / "stages.jsonl", name)
         with threads, log, self.progress(title, total) as advance:
             yield advance
+
+
+def _where_it_lies(experiment: Experiment, path: Path) -> Experiment:
+    """The settings of a run that may have been moved: an imported one has its trunk along."""
+    if not is_finished(path / IMPORT):
+        return experiment
+    along = {"trunk": str((path / IMPORT).absolute())}
+    halves = {"embedder": experiment.embedder, "reader": experiment.reader}
+    return experiment.model_copy(
+        update={
+            name: half.model_copy(update=along)
+            for name, half in halves.items()
+            if Path(half.trunk).name == IMPORT
+        }
+    )

@@ -120,6 +120,16 @@ def test_import_and_corpus_begin_the_same_run(
     assert ours["answers"] == theirs["answers"]
 
 
+def test_a_run_that_was_moved_takes_documents(
+    model: Path, corpus_source: Path, tmp_path: Path
+) -> None:
+    """Its tokenizer lies in it, and goes along."""
+    begin_with(str(model), tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert realm("corpus", corpus_source, "--run", tmp_path / "there").exit_code == 0
+    assert ask(QUESTIONS[0], "--run", tmp_path / "there")["answers"]
+
+
 def test_fine_tuning_goes_on_from_it(trained: Run, begun: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(begun, run)
