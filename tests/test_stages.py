@@ -419,3 +419,22 @@ def test_what_was_made_from_another_corpus_is_refused(
     other = experiment.model_copy(update={"sources": (str(tmp_path / "other.txt"),)})
     with pytest.raises(ArtifactError, match="was made from another corpus: delete it"):
         stage(Run(tmp_path / "run", other))
+
+
+@pytest.mark.parametrize(
+    ("stage", "change"),
+    [
+        ("start", "embedder.score_scale=1.0"), ("start", "reader.max_answer_tokens=2"),
+        ("start", "packing.title_in_joint=false"), ("lexical", "lexical.k1=1.0"),
+    ],
+)  # fmt: skip
+def test_what_was_made_with_other_settings_is_refused(
+    stage: str, change: str, experiment: Experiment, tmp_path: Path
+) -> None:
+    """By Python as by the command line: a recipe that says otherwise would not be true."""
+    run, other = Run(tmp_path, experiment), Run(tmp_path, with_overrides(experiment, [change]))
+    getattr(run, stage)()
+    getattr(run, stage)()
+    name = change.partition("=")[0].rpartition(".")[2]
+    with pytest.raises(ArtifactError, match=f"was made with another {name}"):
+        getattr(other, stage)()

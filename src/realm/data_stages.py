@@ -66,6 +66,7 @@ class DataRun(RunFolder):
         path = self.path / "spans"
         store = self.corpus()
         if self._is_made(path, store):
+            self._refuse_others(path, read_manifest(path).settings, self.experiment.spans)
             return SpanStore.open(path)
         with self._stage("spans", "passages tagged", len(store)) as advance:
             return annotate(
@@ -89,6 +90,7 @@ class DataRun(RunFolder):
         path = self.path / "lexical"
         store = self.corpus()
         if self._is_made(path, store):
+            self._refuse_others(path, read_manifest(path).settings, self.experiment.lexical)
             return LexicalIndex.open(path)
         with self._stage("lexical", "passages for BM25", len(store)) as advance:
             return build_lexical_index(

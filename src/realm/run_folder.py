@@ -5,17 +5,17 @@ each stage. `stages.Run` adds the making.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
 from realm import machine
 from realm.artifact import fingerprint_of, is_finished, read_manifest, write_atomically
-from realm.config import read_settings
+from realm.config import Settings, differing, read_settings
 from realm.corpus.store import PassageStore
 from realm.errors import ArtifactError, SettingError
 from realm.examples.question import Question, read_questions
@@ -225,6 +225,19 @@ class RunFolder:
             raise ArtifactError(f"{path} was made from another corpus: delete it")
         return True
 
+    @staticmethod
+    def _refuse_others(path: Path, made_by: Mapping[str, Any], settings: Settings) -> None:
+        """Make sure that an artifact was made by the settings that the run has now.
+
+        Not by where a trunk lies, nor by how many made it; an older one may lack a new setting.
+        """
+        wanted = settings.model_dump(mode="json", exclude={"trunk", "num_workers"})
+        known = {name: value for name, value in wanted.items() if name in made_by}
+        if names := differing(made_by, known):
+            raise ArtifactError(
+                f"{path} was made with another {names[0]}: take another run, or delete it"
+            )
+
     def require(self, *parts: Part) -> None:
         """Make sure that an imported run has these parts; one that was trained here has all.
 
@@ -256,11 +269,9 @@ def _where_it_lies(experiment: Experiment, path: Path) -> Experiment:
     if not is_finished(path / IMPORT):
         return experiment
     along = {"trunk": str((path / IMPORT).absolute())}
-    halves = {"embedder": experiment.embedder, "reader": experiment.reader}
-    return experiment.model_copy(
-        update={
-            name: half.model_copy(update=along)
-            for name, half in halves.items()
-            if Path(half.trunk).name == IMPORT
-        }
-    )
+    moved: dict[str, Settings] = {}
+    if Path(experiment.embedder.trunk).name == IMPORT:
+        moved["embedder"] = experiment.embedder.model_copy(update=along)
+    if Path(experiment.reader.trunk).name == IMPORT:
+        moved["reader"] = experiment.reader.model_copy(update=along)
+    return experiment.model_copy(update=moved)

@@ -44,6 +44,7 @@ from realm.openqa.question_pairs import (
 from realm.pretraining.masked_language import MaskedLanguageObjective, held_out_loss
 from realm.pretraining.reading import ReadingObjective
 from realm.pretraining.warm_start import InverseClozeObjective, half_whitening
+from realm.run_folder import IMPORT
 from realm.training.loop import Hooks, LoopSettings, Objective, Scalars, Training
 from realm.training.state import latest_checkpoint
 
@@ -98,6 +99,11 @@ class WarmRun(DataRun):
         path = self.path / "start" / "checkpoint"
         experiment, store = self.experiment, self.corpus()
         if self._is_made(path, store):
+            if not is_finished(self.path / IMPORT):  # which came as it is
+                made_by = read_manifest(path).settings
+                self._refuse_others(path, made_by["embedder"], experiment.embedder)
+                self._refuse_others(path, made_by["reader"], experiment.reader)
+                self._refuse_others(path, made_by["packing"], experiment.packing_settings)
             return path
         check_tokenizer(experiment.embedder, store.tokenizer, self.trunk())
         size = experiment.warm_start.embedder.principal_components_sample

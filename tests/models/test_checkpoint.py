@@ -190,9 +190,8 @@ def test_inputs_longer_than_the_trunk_reads_are_refused(trunk_folder: Path) -> N
     with pytest.raises(SettingError, match="is 129, but the trunk reads 128 wordpieces at most"):
         build(trunk_folder, passage_tokens=97)
     build(trunk_folder, passage_tokens=128, joint_tokens=128)
-    too_long = {"passage_tokens": 129, "joint_tokens": 128}
     with pytest.raises(SettingError, match=r"corpus\.passage_tokens is 129, but the trunk reads"):
-        build(trunk_folder, **too_long)
+        build(trunk_folder, passage_tokens=129, joint_tokens=128)
     with pytest.raises(SettingError, match=r"packing\.joint_tokens is 129, but the trunk reads"):
         build(trunk_folder, joint_tokens=129)
 

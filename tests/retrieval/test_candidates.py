@@ -50,7 +50,7 @@ def test_in_general(seed: int, num_candidates: int, num_found: int) -> None:
         assert chosen[0] == NULL_ROW
         rows = [row for row in chosen[1:] if row != NULL_ROW]
         assert chosen[1 : 1 + len(rows)] == rows, "the null passage fills up the end"
-        allowed = []
+        allowed: list[int] = []
         for row in found[query]:
             if hashes[row] not in [hashes[other] for other in (own[query], *allowed)]:
                 allowed.append(row)

@@ -146,16 +146,17 @@ def test_norms_and_biases_are_excluded_whatever_a_trunk_calls_them() -> None:
 def test_gradients_are_clipped_only_where_that_is_asked_for() -> None:
     moved = {}
     for clip_norm in (1e-8, None):
-        module = nn.ModuleDict({"dense": nn.Linear(2, 2)})
+        dense = nn.Linear(2, 2)
+        module = nn.ModuleDict({"dense": dense})
         # Beside a large epsilon AdamW's step is in proportion to the gradient.
         settings = OptimSettings(learning_rate=1.0, epsilon=1e3, clip_norm=clip_norm)
         optimizer = Optimizer(module, settings)
-        before = module["dense"].bias.detach().clone()
+        before = dense.bias.detach().clone()
         for parameter in module.parameters():
             parameter.grad = torch.ones_like(parameter)
         norm = optimizer.step(1.0, ALONE)
         assert norm.item() == pytest.approx(6**0.5)
-        moved[clip_norm] = (module["dense"].bias.detach() - before).abs().max().item()
+        moved[clip_norm] = (dense.bias.detach() - before).abs().max().item()
     assert moved[None] == pytest.approx(1e-3, rel=0.01)
     assert moved[1e-8] < 1e-8
 

@@ -218,7 +218,7 @@ def max_positions(folder: Path) -> int:
 def tells_segments(folder: Path) -> bool:
     """Whether the trunk has another embedding for the second segment, or knows of none at all."""
     facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return facts.get("type_vocab_size", 2) != 1
+    return int(facts.get("type_vocab_size", 2)) != 1
 
 
 def _configure_dropout(config: Any, rate: float) -> None:
