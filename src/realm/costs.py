@@ -31,7 +31,6 @@ _DRAWS = 8  # steps that stand for all: lengths differ from batch to batch
 _MASKS = 2.7  # wordpieces of a hidden span, on average of names and dates in Wikipedia
 _LEFT_OUT = 5 / 6  # of a layer, whose keys and values alone are needed of every position
 _RECOMPUTED = 4 / 3  # a training pass that runs forward twice
-_NULL_TOKENS = 3  # of a null passage
 _NULL_JOINT = 1  # what it adds to a query
 _KNOWN_TRUNKS = {"google-bert/bert-base-uncased": (768, 12, 3072, 12, 30522)}
 

@@ -115,7 +115,7 @@ def test_batched_search_is_one_by_one(tmp_path: Path) -> None:
 def test_artifact_tells_what_it_is(tmp_path: Path) -> None:
     index = build(tmp_path / "one", LexicalSettings(k1=0.9, b=0.4))
     assert len(index) == 6
-    assert index.corpus_fingerprint == "0123"
+    assert index.manifest.inputs["corpus"] == "0123"
     assert verify(tmp_path / "one") > 0
     build(tmp_path / "two", LexicalSettings(k1=0.9, b=0.4))
     manifests = [read_manifest(tmp_path / name) for name in ("one", "two")]

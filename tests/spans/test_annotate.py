@@ -76,7 +76,7 @@ def test_counts_and_rows_agree(store: PassageStore, spans: SpanStore) -> None:
     counts = spans.manifest.counts
     assert counts["num_passages"] == len(store)
     assert 0 < counts["num_sentences_with_spans"] <= counts["num_sentences"]
-    assert spans.corpus_fingerprint == store.fingerprint
+    assert spans.manifest.inputs["corpus"] == store.fingerprint
 
 
 def test_the_same_corpus_gives_the_same_files(

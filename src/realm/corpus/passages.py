@@ -23,9 +23,8 @@ from realm.corpus.documents import Document
 
 NUM_SPECIAL_TOKENS = 3  # [CLS] title [SEP] body [SEP]
 # Offsets inside a passage are stored in 16 bits. Only text without words (an encoded image, say)
-# comes near these limits; such text is cut by characters before it is cut by tokens.
+# comes near this limit; such text is cut by characters before it is cut by tokens.
 MAX_PASSAGE_CHARACTERS = 65_535
-MAX_STRETCH_CHARACTERS = 16_384
 
 _SPACES = re.compile(r"\s+")
 # sentencex 1.0.32 takes every white space for one byte and ends the process at "R\u00a0.".

@@ -75,11 +75,6 @@ class LexicalIndex:
     def __len__(self) -> int:
         return int(self.manifest.counts["num_passages"])
 
-    @property
-    def corpus_fingerprint(self) -> str:
-        """The corpus whose rows this index returns."""
-        return self.manifest.inputs["corpus"]
-
     def search(
         self, questions: Sequence[str], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

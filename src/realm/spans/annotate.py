@@ -87,11 +87,6 @@ class SpanStore:
         return len(self._spans)
 
     @property
-    def corpus_fingerprint(self) -> str:
-        """The corpus whose rows and tokens the spans count in."""
-        return self.manifest.inputs["corpus"]
-
-    @property
     def num_spans_by_label(self) -> dict[str, int]:
         """How many spans each label has."""
         return {label: int(self.manifest.counts[_count_name(label)]) for label in self.labels}
