@@ -6,6 +6,8 @@ Each result is opened if it is there and made otherwise; `stages.Run` goes on fr
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from realm.artifact import is_finished, read_manifest
 from realm.corpus.build import build_corpus
 from realm.corpus.store import PassageStore
@@ -14,7 +16,7 @@ from realm.experiment import expand
 from realm.models.checkpoint import check_packing
 from realm.models.own_trunk import write_untrained_trunk
 from realm.models.trunk import locate_trunk, read_tokenizer, trunk_folder
-from realm.pretraining.reading import ReadingPairs, mine_reading_pairs
+from realm.pretraining.reading import mine_reading_pairs, open_reading_pairs
 from realm.retrieval.lexical import LexicalIndex, build_lexical_index
 from realm.run_folder import RunFolder
 from realm.spans.annotate import SpanStore, annotate
@@ -98,7 +100,7 @@ class DataRun(RunFolder):
                 on_progress=lambda done: advance(done, ""),
             )  # fmt: skip
 
-    def reading_pairs(self) -> ReadingPairs:
+    def reading_pairs(self) -> np.ndarray:
         """Masked spans beside other passages that hold the same words."""
         path = self.path / "warm-start" / "pairs"
         settings = self.experiment.warm_start.reader.objective
@@ -111,7 +113,7 @@ class DataRun(RunFolder):
             of = made.inputs.get("spans", spans.manifest.fingerprint)  # once they did not say
             if of != spans.manifest.fingerprint:
                 raise ArtifactError(f"{path} was made from other spans: delete it")
-            return ReadingPairs.open(path)
+            return open_reading_pairs(path)
         lexical = self.lexical()
         with self._stage("reading-pairs", "spans looked up", settings.num_queries) as advance:
             return mine_reading_pairs(

@@ -179,7 +179,7 @@ class WarmRun(DataRun):
         inputs = {**self._text_and_trunk(), "settings": _fingerprint_of_settings(*made_by)}
 
         def objective() -> Objective:
-            store, spans, pairs = self.corpus(), self.spans(), self.reading_pairs().pairs
+            store, spans, pairs = self.corpus(), self.spans(), self.reading_pairs()
             model = load_model(self.start())
             return ReadingObjective(
                 model, store, spans, pairs, settings.objective, seed=settings.loop.seed

@@ -57,7 +57,7 @@ def objective(
         pairs = mine_reading_pairs(
             folder / "pairs", small_store, small_spans, small_lexical, reading, seed=0
         )
-        return ReadingObjective(model, small_store, small_spans, pairs.pairs, reading, seed=0)
+        return ReadingObjective(model, small_store, small_spans, pairs, reading, seed=0)
     snapshot = write_snapshot(folder / "s", model, small_store, checkpoint="", step=0)
     if request.param == "realm":
         realm = RealmSettings.model_validate({"batch_size": 3, "num_candidates": 3, **SMALL})

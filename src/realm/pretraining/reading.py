@@ -7,7 +7,6 @@ first REALM step on a helpful passage makes a difference.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -16,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from realm.artifact import Manifest, create_artifact, open_artifact
+from realm.artifact import create_artifact, open_artifact
 from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
@@ -77,25 +76,6 @@ class ReadingExample(NamedTuple):
     places: list[tuple[int, int]]
 
 
-@dataclass(frozen=True)
-class ReadingPairs:
-    """Masked spans, each with another passage in which the same words stand."""
-
-    pairs: np.ndarray
-    manifest: Manifest
-
-    @classmethod
-    def open(cls, path: Path) -> "ReadingPairs":
-        """Read mined pairs."""
-        return cls(np.load(path / _PAIRS), open_artifact(path, KIND))
-
-    @property
-    def share_with_evidence(self) -> float:
-        """Share of masked spans that stand in another passage of BM25's best `depth`."""
-        counts = self.manifest.counts
-        return float(counts["num_pairs"] / counts["num_queries"])
-
-
 def mine_reading_pairs(
     path: Path,
     store: PassageStore,
@@ -105,7 +85,7 @@ def mine_reading_pairs(
     *,
     seed: int,
     on_progress: Callable[[int], None] | None = None,
-) -> ReadingPairs:
+) -> np.ndarray:
     """Look for evidence for randomly chosen salient spans; `on_progress` gets queries done."""
     inputs = {
         "corpus": store.fingerprint,
@@ -128,7 +108,14 @@ def mine_reading_pairs(
             )
         np.save(staging.path / _PAIRS, np.array(found, dtype=_PAIR))
         staging.counts.update(num_queries=len(chosen), num_pairs=len(found))
-    return ReadingPairs.open(path)
+    return open_reading_pairs(path)
+
+
+def open_reading_pairs(path: Path) -> np.ndarray:
+    """Masked spans, each with another passage in which the same words stand."""
+    open_artifact(path, KIND)
+    pairs: np.ndarray = np.load(path / _PAIRS)
+    return pairs
 
 
 class ReadingObjective:
