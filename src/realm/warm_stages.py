@@ -130,7 +130,7 @@ class WarmRun(DataRun):
 
     def _pooled_sample(self, model: Model, kept: TrunkVectors | None, size: int) -> Tensor:
         """The trunk's own vectors of some passages [sample, hidden], read where they are kept."""
-        rows = sample_rows(self.corpus(), size=size, seed=0)
+        rows = sample_rows(self.corpus(), size)
         if kept is not None:
             return kept.vectors[rows].float()
         # A copy computes, perhaps in half precision: the trunks are kept as they came.

@@ -182,10 +182,10 @@ def _passage_of_nothing() -> PassageCut:
     return PassageCut(0, 0, "", none, none, none, np.zeros(1, dtype=np.int64))
 
 
-def split_sentences(text: str, language: str = "en") -> list[str]:
-    """The sentences of a text, each with single spaces."""
+def split_sentences(text: str) -> list[str]:
+    """The sentences of an English text, each with single spaces."""
     plain = normalise(text).text
-    bounds = _sentence_bounds(_slices(text, _starts(text, language)))
+    bounds = _sentence_bounds(_slices(text, _starts(text, "en")))
     return [plain[start:end].lstrip() for start, end in bounds]
 
 

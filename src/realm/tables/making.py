@@ -67,7 +67,7 @@ def row_run(base: Run, job: Job) -> Run:
     return Run(base.path / ROWS / job.name, experiment, base.progress)
 
 
-def make_row(base: Run, run: Run) -> Run:
+def make_row(base: Run, run: Run) -> None:
     """Make the run of a row, or what is missing of it; a finished one costs nothing.
 
     Raises:
@@ -76,7 +76,6 @@ def make_row(base: Run, run: Run) -> Run:
     begin_row(base, run)
     finish_row(run)
     drop_intermediate_checkpoints(run)
-    return run
 
 
 def begin_row(base: Run, run: Run) -> None:
