@@ -19,7 +19,7 @@ import torch
 from harness import OURS, Bench, Better, Size, run
 from realm.evaluation.curves import Curve, draw
 from realm.evaluation.report import write_page
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.models.checkpoint import load_model
 from realm.pretraining.run import Pretraining, PretrainSettings
 from realm.stages import Run
@@ -67,7 +67,7 @@ def train(path: Path, folder: Path, size: Size, threads: int, precision: str) ->
         folder / precision, load_model(start.checkpoint("start")), start.corpus(), start.spans(),
         start.snapshot("start"), settings, start.experiment.index, {},
     ).run()  # fmt: skip
-    return read_metrics(folder / precision / "metrics.jsonl")
+    return read_json_lines(folder / precision / "metrics.jsonl")
 
 
 def _add_rows(bench: Bench, half: Sequence[Any], single: Sequence[Any]) -> None:

@@ -24,7 +24,7 @@ from realm.children import end as end_all
 from realm.config import value_of
 from realm.errors import RealmError
 from realm.experiment import Experiment, read_recipe
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.stages import Run
 from realm.tables.making import Job, jobs_of
 from realm.tables.row import mean_lengths
@@ -123,7 +123,9 @@ def shortened(recipe: Experiment) -> dict[str, Any]:
 def measured(rehearsal: Path) -> Iterator[tuple[str, float]]:
     """Seconds of a step, by training."""
     for training, path in {TRUNK: TRUNK, **LOGS}.items():
-        rows = [r for r in read_metrics(rehearsal / path / "metrics.jsonl") if "step_seconds" in r]
+        rows = [
+            r for r in read_json_lines(rehearsal / path / "metrics.jsonl") if "step_seconds" in r
+        ]
         yield training, statistics.median(row["step_seconds"] for row in rows[len(rows) // 2 :])
 
 

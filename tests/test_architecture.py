@@ -18,6 +18,7 @@ STAGES = [
         "errors",
         "artifact",
         "config",
+        "json_lines",
         "metric_log",
         "progress",
         "stopwatch",

@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from realm.metric_log import MetricLog, read_metrics
+from realm.json_lines import read_json_lines
+from realm.metric_log import MetricLog
 
 
 def test_scalars_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -17,7 +18,7 @@ def test_scalars_are_read_as_they_were_written(tmp_path: Path) -> None:
     with MetricLog(file, keep_until_step=0) as log:
         log.write(1, {"loss": 0.123456789, "num_spans": 3, "stage": "reading"})
         log.write(2, {"loss": math.nan, "rate": math.inf})
-    assert read_metrics(file) == [
+    assert read_json_lines(file) == [
         {"step": 1, "loss": 0.1234568, "num_spans": 3, "stage": "reading"},
         {"step": 2, "loss": None, "rate": None},
     ]
@@ -27,13 +28,13 @@ def test_small_numbers_keep_their_digits(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     with MetricLog(file, keep_until_step=0) as log:
         log.write(1, {"learning_rate": 3.5e-8})
-    assert read_metrics(file)[0]["learning_rate"] == pytest.approx(3.5e-8)
+    assert read_json_lines(file)[0]["learning_rate"] == pytest.approx(3.5e-8)
 
 
 def test_a_line_is_on_the_disk_when_it_was_written(tmp_path: Path) -> None:
     log = MetricLog(tmp_path / "metrics.jsonl", keep_until_step=0)
     log.write(1, {"loss": 1.0})
-    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 1.0}]
+    assert read_json_lines(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 1.0}]
     log.close()
 
 
@@ -44,7 +45,7 @@ def test_resuming_drops_what_will_be_written_again(tmp_path: Path) -> None:
             log.write(step, {"loss": float(step)})
     with MetricLog(file, keep_until_step=2) as log:
         log.write(3, {"loss": 30.0})
-    assert [(row["step"], row["loss"]) for row in read_metrics(file)] == [
+    assert [(row["step"], row["loss"]) for row in read_json_lines(file)] == [
         (1, 1.0),
         (2, 2.0),
         (3, 30.0),
@@ -77,10 +78,10 @@ def test_tensorboard_gets_the_same_where_it_is_installed(
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_text(json.dumps({"step": 1, "loss": 1.0}) + '\n{"step": 2, "lo')
-    assert read_metrics(file) == [{"step": 1, "loss": 1.0}]
+    assert read_json_lines(file) == [{"step": 1, "loss": 1.0}]
     with MetricLog(file, keep_until_step=5) as log:
         log.write(2, {"loss": 2.0})
-    assert [row["step"] for row in read_metrics(file)] == [1, 2]
+    assert [row["step"] for row in read_json_lines(file)] == [1, 2]
 
 
 def test_a_resume_that_fails_keeps_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +95,8 @@ def test_a_resume_that_fails_keeps_the_log(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(KeyboardInterrupt):
         MetricLog(file, keep_until_step=1)
-    assert read_metrics(file) == [{"step": 1, "loss": 1.0}]
+    assert read_json_lines(file) == [{"step": 1, "loss": 1.0}]
 
 
 def test_no_log_has_no_lines(tmp_path: Path) -> None:
-    assert read_metrics(tmp_path / "metrics.jsonl") == []
+    assert read_json_lines(tmp_path / "metrics.jsonl") == []

@@ -16,7 +16,7 @@ from realm.errors import ArtifactError, SettingError
 from realm.evaluation.retrieval import hits
 from realm.examples.question import Question
 from realm.experiment import Experiment, SelectionSettings, with_overrides
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.openqa.answerer import Answerer
 from realm.openqa.objective import OpenQaObjective
 from realm.run_folder import RunFolder
@@ -76,7 +76,7 @@ def test_one_reader_learns_to_read_for_all_embedders(
         for name in own:
             if name.startswith("embedder."):
                 assert torch.equal(weights[run][name], own[name])
-    read = read_metrics(second.path / "warm-start" / "reader" / "metrics.jsonl")
+    read = read_json_lines(second.path / "warm-start" / "reader" / "metrics.jsonl")
     assert [row["step"] for row in read] == [1, 2]
     untaught = load_file(second.start() / "weights.safetensors")
     readers = [name for name in weights[first] if name.startswith("reader.")]
@@ -224,7 +224,7 @@ def test_an_embedder_may_learn_from_questions(
     values = {"warm_start.questions.depth": "5", "warm_start.embedder.loop.num_steps": "2"}
     run = Run(tmp_path / "run", changed(experiment, questions, **values))
     checkpoint = run.warm_start()
-    rows = read_metrics(tmp_path / "run" / "warm-start" / "embedder" / "metrics.jsonl")
+    rows = read_json_lines(tmp_path / "run" / "warm-start" / "embedder" / "metrics.jsonl")
     assert all("cloze_loss" not in row for row in rows)
     assert read_manifest(checkpoint).inputs["questions"]
     plain = changed(experiment, questions, **{"warm_start.embedder.loop.num_steps": "2"})
@@ -239,7 +239,7 @@ def test_words_alone_may_choose_what_is_learned_from_and_read(
     both = changed(experiment, questions, **values)
     alone = changed(experiment, questions, **values, **{"retrieval.embedder": "false"})
     runs = Run(tmp_path / "both", both), Run(tmp_path / "alone", alone)
-    first = [read_metrics(run.finetune().parents[1] / "metrics.jsonl")[0] for run in runs]
+    first = [read_json_lines(run.finetune().parents[1] / "metrics.jsonl")[0] for run in runs]
     # The ranking that is joined for answers is not learned from: only the embedder can learn it.
     assert first[0]["retriever_loss"] != first[1]["retriever_loss"]
     texts = ["Who founded the observatory?"]
@@ -258,7 +258,7 @@ def test_the_reader_may_drop_out_in_fine_tuning_alone(
         wanted = changed(experiment, questions, **{"finetune.reader_dropout": rate})
         folder = tmp_path / rate
         Run(folder, wanted).finetune()
-        (first, *_) = read_metrics(folder / "finetune" / "metrics.jsonl")
+        (first, *_) = read_json_lines(folder / "finetune" / "metrics.jsonl")
         losses.append((first["retriever_loss"], first["reader_loss"]))
     # Two runs of one recipe begin alike.
     assert losses[0][0] == losses[1][0]
@@ -276,7 +276,7 @@ def test_recall_is_measured_while_pre_training(
     }
     run = Run(tmp_path / "run", changed(experiment, questions, **values))
     run.pretrain()
-    rows = read_metrics(tmp_path / "run" / "pretrain" / "metrics.jsonl")
+    rows = read_json_lines(tmp_path / "run" / "pretrain" / "metrics.jsonl")
     measured = [r["development_recall_at_5"] for r in rows if "development_recall_at_5" in r]
     assert len(measured) == 3, "at steps 0, 1 and 2"
     # Nothing is taught before, so that it begins with the snapshot of the start.
@@ -321,7 +321,7 @@ def test_exact_match_is_measured_while_training(
 ) -> None:
     values = {"finetune__num_development_questions": "9"}
     Run(tmp_path / "run", changed(experiment, questions, **values)).finetune()
-    rows = read_metrics(tmp_path / "run" / "finetune" / "metrics.jsonl")
+    rows = read_json_lines(tmp_path / "run" / "finetune" / "metrics.jsonl")
     measured = [row for row in rows if "development_exact_match" in row]
     assert [row["step"] for row in measured] == [0, 1, 2, 3]
     assert all(row["development_exact_match"] in (0.0, 50.0, 100.0) for row in measured)

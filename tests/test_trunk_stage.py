@@ -10,7 +10,7 @@ from realm.artifact import read_manifest
 from realm.errors import SettingError
 from realm.evaluation.report import write_report
 from realm.experiment import Experiment, with_overrides
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.models.checkpoint import load_model
 from realm.models.trunk import load_trunk, read_masked_head
 from realm.stages import Run, all_stages
@@ -81,7 +81,7 @@ def test_held_out_text_is_measured_at_every_checkpoint(
 ) -> None:
     run = Run(tmp_path / "run", with_overrides(experiment, ["trunk.num_held_out=3"]))
     run.trunk()
-    rows = read_metrics(run.path / "trunk" / "metrics.jsonl")
+    rows = read_json_lines(run.path / "trunk" / "metrics.jsonl")
     measured = [row["step"] for row in rows if row.get("held_out_loss", 0.0) > 0.0]
     assert measured == [0, 1, 2]
     assert "Trunk: loss of masked" in write_report(run.path).read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from realm.artifact import write_atomically
+from realm.json_lines import read_json_lines
 
 SKIPPED = "skipped_"  # begins the names of what counts skipped examples, by reason
 
@@ -23,7 +24,7 @@ class MetricLog:
 
     def __init__(self, path: Path, *, keep_until_step: int) -> None:
         """Open the log; lines after `keep_until_step` are dropped, they will be written again."""
-        kept = [row for row in read_metrics(path) if row["step"] <= keep_until_step]
+        kept = [row for row in read_json_lines(path) if row["step"] <= keep_until_step]
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._stream = path.open("a", encoding="utf-8")
         self._board = _open_tensorboard(path.parent / "tensorboard", purge_step=keep_until_step + 1)
@@ -56,22 +57,9 @@ class MetricLog:
         self.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read all complete lines of a metric log; a torn last line of a killed run is left out."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
-
-
 def skipped_examples(folder: Path, *, until_step: int | None = None) -> dict[str, int]:
     """How many examples a training had skipped at its last checkpoint up to a step, by reason."""
-    rows = read_metrics(folder / "metrics.jsonl")
+    rows = read_json_lines(folder / "metrics.jsonl")
     rows = [row for row in rows if until_step is None or row["step"] <= until_step]
     counts: dict[str, int] = {}
     for row in rows:

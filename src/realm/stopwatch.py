@@ -5,8 +5,6 @@ The peak is that of the largest single process, this one or a child of it that e
 would mislead: to the system, a child begins with the peak of the process that started it.
 """
 
-import json
-import os
 import resource
 import sys
 import time
@@ -14,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from realm.json_lines import append_json_line, read_json_lines
 
 # Peaks so far of the blocks that are being measured, the innermost last: the system keeps one
 # peak for the process, and forgets it at the beginning of every block.
@@ -40,31 +40,17 @@ def measured(log: Path, stage: str) -> Iterator[None]:
             "peak_megabytes": round(peak / 1e6),
             "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as stream:
-            # A line that a crash cut short takes none of those after it along.
-            begins = "\n" if stream.tell() and not _ends_in_a_line(log) else ""
-            stream.write(begins + json.dumps(row) + "\n")
+        append_json_line(log, row)
 
 
 def total_by_stage(log: Path) -> dict[str, dict[str, Any]]:
     """Seconds summed, and memory at its greatest, over all lines of each stage."""
     totals: dict[str, dict[str, Any]] = {}
-    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:  # cut short
-            continue
+    for row in read_json_lines(log):
         total = totals.setdefault(row["stage"], {"seconds": 0.0, "peak_megabytes": 0})
         total["seconds"] = round(total["seconds"] + row["seconds"], 2)
         total["peak_megabytes"] = max(total["peak_megabytes"], row["peak_megabytes"])
     return totals
-
-
-def _ends_in_a_line(log: Path) -> bool:
-    with log.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read() == b"\n"
 
 
 def _raise_last(peak: int) -> None:

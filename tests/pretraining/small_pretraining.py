@@ -21,7 +21,7 @@ import torch
 
 from realm.corpus.store import PassageStore
 from realm.index.snapshot import IndexSettings, Snapshot, write_snapshot
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.models.checkpoint import Model, load_model, save_checkpoint
 from realm.pretraining.run import Pretraining, PretrainSettings
 from realm.progress import Advance, Progress, no_progress
@@ -99,7 +99,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """The metrics of a training but for the clock."""
-    rows = read_metrics(folder / "metrics.jsonl")
+    rows = read_json_lines(folder / "metrics.jsonl")
     return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
 
 

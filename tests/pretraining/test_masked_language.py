@@ -15,7 +15,7 @@ from realm.examples.held_out import split_rows
 from realm.examples.masked_text import mask_packed
 from realm.examples.stream import generator_at
 from realm.index.encode import pack_passage
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.models.checkpoint import Model, load_model, save_checkpoint
 from realm.pretraining.masked_language import (
     MaskedLanguageObjective,
@@ -141,7 +141,7 @@ def test_the_trunk_learns_and_nothing_else_moves(
     save_checkpoint(tmp_path / "start", small_model, step=0, inputs={})
     objective = objective_of(small_model, small_store, pair_share=0.0)
     last = train(objective, tmp_path / "run", num_steps=80)
-    losses = [row["loss"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    losses = [row["loss"] for row in read_json_lines(tmp_path / "run" / "metrics.jsonl")]
     assert len(losses) == 80
     # At first all of the vocabulary is as likely; at last it is more than a matter of frequency.
     assert losses[0] == pytest.approx(np.log(len(small_model.reader.masked_head.bias)), rel=0.05)
@@ -176,6 +176,6 @@ def test_resumed_equals_uninterrupted(
         run("stopped", Hooks(before_step=before_step))
     # A fingerprint covers the checksums of weights and moments.
     assert read_manifest(run("stopped")).fingerprint == read_manifest(whole).fingerprint
-    rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "stopped")]
+    rows = [read_json_lines(tmp_path / name / "metrics.jsonl") for name in ("whole", "stopped")]
     losses = [[(row["step"], row["loss"]) for row in lines] for lines in rows]
     assert losses[0] == losses[1]

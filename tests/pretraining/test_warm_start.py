@@ -17,7 +17,7 @@ from realm.corpus.passages import CorpusSettings
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.models.checkpoint import Model, load_model, save_checkpoint
 from realm.models.embedder import embed
 from realm.models.marginal import divergence_from_teacher, inverse_cloze_loss
@@ -138,7 +138,7 @@ def test_negatives_come_from_all_processes(
     ours = load_file(tmp_path / "shards" / "checkpoints" / last.name / "weights.safetensors")
     torch.testing.assert_close(ours, load_file(last / "weights.safetensors"), atol=1e-5, rtol=1e-4)
     norms = [
-        [row["gradient_norm"] for row in read_metrics(tmp_path / name / "metrics.jsonl")]
+        [row["gradient_norm"] for row in read_json_lines(tmp_path / name / "metrics.jsonl")]
         for name in ("shards", "whole")
     ]
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)

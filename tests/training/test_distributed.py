@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from launcher import launch
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.models.checkpoint import Model, save_checkpoint
 from realm.training.distributed import ProcessGroup, join_group
 from realm.training.state import Journal, steps_in
@@ -38,7 +38,7 @@ def test_shards_are_the_whole(small_model: Model, tmp_path: Path) -> None:
     moved = load_file(start / "weights.safetensors")
     assert any(not torch.equal(moved[name], weight) for name, weight in ours.items())
     # One of them writes.
-    rows = read_metrics(shards / "metrics.jsonl")
+    rows = read_json_lines(shards / "metrics.jsonl")
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6, 7]
     assert [row["step"] for row in rows if "measured" in row] == [0, 3, 6, 7]
     assert [e["event"] for e in Journal(shards / "journal.jsonl").entries] == ["precision"]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from realm.errors import ArtifactError
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.models.checkpoint import Model, load_model, save_checkpoint
 from realm.models.embedder import embed
 from realm.training.loop import Hooks, LoopSettings, Scalars, Training
@@ -91,7 +91,7 @@ def tensors_of(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
-    rows = read_metrics(folder / "metrics.jsonl")
+    rows = read_json_lines(folder / "metrics.jsonl")
     return [{k: v for k, v in row.items() if k not in _TIMINGS} for row in rows]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from realm.artifact import MANIFEST, read_manifest, write_atomically
 from realm.evaluation.curves import Curve, Point, draw
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.stopwatch import total_by_stage
 
 _TEMPLATE = Path(__file__).with_name("report.html")
@@ -214,7 +214,7 @@ def _figures(run: Path) -> Iterable[str]:
     for heading, figures in _FIGURES.items():
         drawn = []
         for figure in figures:
-            rows = read_metrics(run / figure.folder / "metrics.jsonl")
+            rows = read_json_lines(run / figure.folder / "metrics.jsonl")
             curves = [Curve(name, _points(rows, key)) for key, name in figure.names.items()]
             drawn.append(draw(figure.title, curves, note=figure.note))
         if heading == "Pre-training":
@@ -225,7 +225,9 @@ def _figures(run: Path) -> Iterable[str]:
 
 def _recall_figures(run: Path) -> Iterable[str]:
     """Recall before and after pre-training, beside BM25, which stays where it is."""
-    last = max((row["step"] for row in read_metrics(run / "pretrain" / "metrics.jsonl")), default=0)
+    last = max(
+        (row["step"] for row in read_json_lines(run / "pretrain" / "metrics.jsonl")), default=0
+    )
     for name, report in read_evaluations(run, "retrieval").items():
         systems = report["systems"]
         if last and {"bm25", "warm-start", "pretrain"} <= set(systems):

@@ -23,7 +23,7 @@ from realm.evaluation.metrics import (
     paired_bootstrap_of_average,
 )
 from realm.evaluation.report import read_evaluations
-from realm.metric_log import read_metrics
+from realm.json_lines import read_json_lines
 from realm.pretraining.run import BEST_BY as UTILITY
 from realm.rates import processor
 from realm.run_folder import RunFolder
@@ -75,7 +75,7 @@ class Result:
 
     def utility(self) -> list[tuple[int, float]]:
         """Retrieval utility of held-out queries by step of pre-training."""
-        rows = read_metrics(self.run.path / "pretrain" / "metrics.jsonl")
+        rows = read_json_lines(self.run.path / "pretrain" / "metrics.jsonl")
         return [(row["step"], row[UTILITY]) for row in rows if row.get(UTILITY) is not None]
 
 

@@ -5,15 +5,12 @@ number itself. What is left is the weights and moments (in checkpoints), and the
 depended on the moment they were made: they stand in a journal, and a resumed run repeats them.
 """
 
-import json
-import os
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from realm.artifact import is_finished, remove_artifact
-from realm.metric_log import read_metrics
+from realm.json_lines import append_json_line, read_json_lines
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -40,7 +37,7 @@ def best_step(folder: Path, scalar: str) -> int | None:
 
     The log is cut where a resumed training begins, so that it says the same of any past step.
     """
-    rows = read_metrics(folder / "metrics.jsonl")
+    rows = read_json_lines(folder / "metrics.jsonl")
     measured = [(row[scalar], -row["step"]) for row in rows if row.get(scalar) is not None]
     return -max(measured)[1] if measured else None
 
@@ -77,12 +74,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.entries: list[dict[str, Any]] = []
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        self._is_torn = text != "" and not text.endswith("\n")
-        for line in text.splitlines():
-            with suppress(ValueError):  # the torn line of a killed run
-                self.entries.append(json.loads(line))
+        self.entries = read_json_lines(path)
 
     def find(self, event: str, step: int) -> dict[str, Any] | None:
         """The entry of an event at a step, if it was made before."""
@@ -103,12 +95,6 @@ class Journal:
     def write(self, event: str, step: int, **facts: Any) -> dict[str, Any]:
         """Append an entry and sync it to the disk before anything depends on it."""
         entry = {"event": event, "step": step, **facts}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as stream:
-            # Half a line of a killed run must not swallow this one.
-            stream.write(("\n" if self._is_torn else "") + json.dumps(entry) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        self._is_torn = False
+        append_json_line(self._path, entry)
         self.entries.append(entry)
         return entry
