@@ -7,7 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from realm.models.marginal import (
-    inverse_cloze_loss,
+    in_batch_softmax,
     marginal_log_likelihood,
     mean_over_targets,
     positive_log_likelihood,
@@ -142,14 +142,16 @@ def test_inverse_cloze_by_hand() -> None:
     # Row 0: p = 3/4;  row 1: p = 1/2.  loss = -(log 3/4 + log 1/2) / 2
     scores = torch.tensor([[math.log(3.0), 0.0], [5.0, 5.0]])
     expected = -(math.log(0.75) + math.log(0.5)) / 2
-    assert inverse_cloze_loss(scores).item() == pytest.approx(expected)
+    assert in_batch_softmax(scores)[0].item() == pytest.approx(expected)
 
 
 def test_the_own_passages_of_a_share_begin_further_on() -> None:
     # Two queries of a second process: their own passages are the third and the fourth.
     scores = log(1.0, 1.0, 2.0, 4.0).repeat(2, 1)
     expected = -(math.log(2 / 8) + math.log(4 / 8)) / 2
-    assert inverse_cloze_loss(scores, 2).item() == pytest.approx(expected)
+    loss, accuracy = in_batch_softmax(scores, 2)
+    assert loss.item() == pytest.approx(expected)
+    assert accuracy.item() == 0.5
 
 
 def test_positives_are_counted_together() -> None:

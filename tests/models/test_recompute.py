@@ -14,7 +14,7 @@ from realm.index.exact import ExactIndex
 from realm.index.snapshot import write_snapshot
 from realm.models.checkpoint import Model, new_model
 from realm.models.embedder import embed
-from realm.models.marginal import inverse_cloze_loss
+from realm.models.marginal import in_batch_softmax
 from realm.openqa.objective import OpenQaObjective, OpenQaSettings
 from realm.pretraining.objective import RealmObjective, RealmSettings
 from realm.pretraining.reading import ReadingObjective, ReadingSettings, mine_reading_pairs
@@ -124,7 +124,7 @@ def test_the_gradient_is_that_of_two_passes_by_hand(
     with torch.no_grad():
         cached = embed(tower, inputs, packer)
     cached.requires_grad_()
-    inverse_cloze_loss(cached[:5] @ cached[5:].T).backward()
+    in_batch_softmax(cached[:5] @ cached[5:].T)[0].backward()
     gradient_of_outputs = cached.grad
     assert gradient_of_outputs is not None
 

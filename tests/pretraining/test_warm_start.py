@@ -20,7 +20,7 @@ from realm.index.trunk_vectors import TrunkVectors, write_trunk_vectors
 from realm.json_lines import read_json_lines
 from realm.models.checkpoint import Model, load_model, save_checkpoint
 from realm.models.embedder import embed
-from realm.models.marginal import divergence_from_teacher, inverse_cloze_loss
+from realm.models.marginal import divergence_from_teacher, in_batch_softmax
 from realm.pretraining.warm_start import (
     InverseClozeObjective,
     InverseClozeSettings,
@@ -121,7 +121,7 @@ def test_each_sentence_is_asked_among_the_passages_of_the_batch(
         embed(tower, [p.passage for p in pairs], packer).T
     )
     assert scores.shape == (5, 5)
-    torch.testing.assert_close(loss, inverse_cloze_loss(scores), atol=1e-4, rtol=0)
+    torch.testing.assert_close(loss, in_batch_softmax(scores)[0], atol=1e-4, rtol=0)
     hits = scores.argmax(dim=1) == torch.arange(5)
     assert scalars["accuracy"] == pytest.approx(float(hits.float().mean()))
 

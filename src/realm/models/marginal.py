@@ -49,12 +49,13 @@ def retrieval_utility(
     return reader_log_probs - reader_log_probs[:, NULL : NULL + 1]
 
 
-def inverse_cloze_loss(
+def in_batch_softmax(
     scores: Float[Tensor, "queries passages"], first: int = 0
-) -> Float[Tensor, ""]:
-    """Cross-entropy of each query's own passage among all; the first query's own is `first`."""
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Cross-entropy and accuracy of each query's own passage; that of the first is `first`."""
     own = first + torch.arange(scores.shape[0], device=scores.device)
-    return torch.nn.functional.cross_entropy(scores, own)
+    accuracy = (scores.argmax(dim=-1) == own).float().mean()
+    return torch.nn.functional.cross_entropy(scores, own), accuracy
 
 
 def divergence_from_teacher(

@@ -21,7 +21,7 @@ from realm.index.encode import pack_passage
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
 from realm.models.embedder import embed, pool
-from realm.models.marginal import inverse_cloze_loss
+from realm.models.marginal import in_batch_softmax
 from realm.openqa.labels import holds_answer
 from realm.openqa.objective import embed_questions, question_ids
 from realm.pretraining.warm_start import InverseClozeSettings
@@ -121,10 +121,8 @@ class QuestionPairObjective:
         positives = group.gather(self._embed([pair.positive for pair in pairs], questions))
         negatives = group.gather(self._embed([pair.negative for pair in pairs], questions))
         scores, first = questions @ torch.cat((positives, negatives)).T, group.rank * len(pairs)
-        loss = inverse_cloze_loss(scores, first)
-        own = first + torch.arange(len(pairs), device=scores.device)
-        hits = scores.detach().argmax(dim=-1) == own
-        return loss, {"accuracy": float(hits.float().mean())}
+        loss, accuracy = in_batch_softmax(scores, first)
+        return loss, {"accuracy": float(accuracy)}
 
     def _embed(self, rows: Sequence[int], like: Tensor) -> Tensor:
         packer, tower = self.model.packer, self.model.embedder.passage_tower

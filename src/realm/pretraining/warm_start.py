@@ -30,7 +30,7 @@ from realm.examples.stream import batch_at, generator_at
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
 from realm.models.embedder import Tower, TrainedPart, evaluating, pool
-from realm.models.marginal import divergence_from_teacher, inverse_cloze_loss
+from realm.models.marginal import divergence_from_teacher, in_batch_softmax
 from realm.training.distributed import join_group
 
 _SHARPNESS = 2.0
@@ -110,10 +110,8 @@ class InverseClozeObjective:
         scores, first = queries @ passages.T, self._group.rank * len(pairs)
         if settings.corpus_passages:
             scores = torch.cat([scores, self._against_corpus(queries, rows, step)], dim=1)
-        loss = inverse_cloze_loss(scores, first)
-        own = first + torch.arange(len(pairs), device=scores.device)
-        hits = scores.detach().argmax(dim=-1) == own
-        scalars = {"cloze_loss": float(loss.detach()), "accuracy": float(hits.float().mean())}
+        loss, accuracy = in_batch_softmax(scores, first)
+        scalars = {"cloze_loss": float(loss.detach()), "accuracy": float(accuracy)}
         if settings.teacher_share:
             divergence = self._divergence(step)
             scalars["divergence"] = float(divergence.detach())
