@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from realm.examples.stream import batch_at
 from realm.models.checkpoint import Model, load_model
 from realm.models.embedder import embed
 from realm.training.distributed import join_group
@@ -30,8 +29,8 @@ class Shard:
         return nn.ModuleDict({"embedder": self.model.embedder})
 
     def loss(self, step: int) -> tuple[Tensor, Scalars]:
-        group, packer = self._group, self.model.packer
-        chosen = batch_at(40, self._batch_size, step=step, seed=0, rank=group.rank, size=group.size)
+        packer = self.model.packer
+        chosen = self._group.batch_at(40, self._batch_size, step=step, seed=0)
         queries = [packer.query(np.random.default_rng(n).integers(5, 100, 6)) for n in chosen]
         vectors = embed(self.model.embedder.query_tower, queries, packer)
         return (vectors - 1).square().mean(), {}

@@ -23,7 +23,6 @@ from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.examples.packing import Packed
 from realm.examples.question import Question
-from realm.examples.stream import batch_at
 from realm.index.encode import pack_joint
 from realm.index.snapshot import IndexSettings, Snapshot
 from realm.models.checkpoint import Model
@@ -208,11 +207,8 @@ class OpenQaObjective:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Sum of the two losses of a step's batch, and how often the top passages hold answers."""
-        settings, group = self.settings, self._group
-        chosen = batch_at(
-            len(self._questions), settings.batch_size,
-            step=step, seed=self._seed, rank=group.rank, size=group.size,
-        )  # fmt: skip
+        settings, size = self.settings, self.settings.batch_size
+        chosen = self._group.batch_at(len(self._questions), size, step=step, seed=self._seed)
         questions = [self._questions[i] for i in chosen]
         ids = [question_ids(self.model, question.question) for question in questions]
         vectors = embed_questions(self.model, ids, token_budget=settings.token_budget)

@@ -16,7 +16,6 @@ from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.examples.question import Question
-from realm.examples.stream import batch_at
 from realm.index.encode import pack_passage
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
@@ -111,10 +110,8 @@ class QuestionPairObjective:
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the batch of a step, and the share of questions that found theirs."""
         group, budget = self._group, self.settings.token_budget
-        chosen = batch_at(
-            len(self._pairs), min(self.settings.batch_size, len(self._pairs)),
-            step=step, seed=self._seed, rank=group.rank, size=group.size,
-        )  # fmt: skip
+        size = min(self.settings.batch_size, len(self._pairs))
+        chosen = group.batch_at(len(self._pairs), size, step=step, seed=self._seed)
         pairs = [self._pairs[i] for i in chosen]
         ids = [question_ids(self.model, pair.question.question) for pair in pairs]
         questions = embed_questions(self.model, ids, token_budget=budget)

@@ -19,7 +19,7 @@ from realm.examples.masked_query import stack_targets
 from realm.examples.masked_text import MaskedText, mask_packed
 from realm.examples.masking import TOKEN_SHARE
 from realm.examples.packing import Packed
-from realm.examples.stream import batch_at, generator_at
+from realm.examples.stream import generator_at
 from realm.index.encode import pack_joint, pack_passage
 from realm.models.checkpoint import Model
 from realm.models.embedder import evaluating
@@ -73,11 +73,8 @@ class MaskedLanguageObjective:
 
     def _chosen(self, step: int) -> list[int]:
         """Places of the batch among the passages that train."""
-        number, group = len(self._rows), self._group
-        chosen = batch_at(
-            number, min(self.settings.batch_size, number),
-            step=step, seed=self._seed, rank=group.rank, size=group.size,
-        )  # fmt: skip
+        size = min(self.settings.batch_size, len(self._rows))
+        chosen = self._group.batch_at(len(self._rows), size, step=step, seed=self._seed)
         places: list[int] = chosen.tolist()
         return places
 

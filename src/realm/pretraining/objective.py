@@ -19,7 +19,6 @@ from realm.examples.held_out import split_rows
 from realm.examples.masked_query import MaskedQuery, Targets, stack_targets
 from realm.examples.masking import Masker
 from realm.examples.query_maker import MaskSettings, QueryMaker
-from realm.examples.stream import batch_at
 from realm.index.encode import pack_joint, pack_passage
 from realm.index.exact import Index
 from realm.index.trunk_vectors import TrunkVectors
@@ -107,10 +106,8 @@ class RealmObjective:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Negative mean marginal log-likelihood of the batch of a step."""
-        size, group = self.settings.batch_size, self._group
-        chosen = batch_at(
-            len(self._rows), size, step=step, seed=self._seed, rank=group.rank, size=group.size
-        )
+        size = self.settings.batch_size
+        chosen = self._group.batch_at(len(self._rows), size, step=step, seed=self._seed)
         rows = [int(self._rows[i]) for i in chosen]
         queries = self._queries.batch(rows, step + 1, substitutes=self._rows)
         loss, scalars = self.loss_of(queries)

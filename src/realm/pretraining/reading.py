@@ -24,7 +24,7 @@ from realm.examples.held_out import split_rows
 from realm.examples.masked_query import MaskedQuery, mask_query, stack_targets
 from realm.examples.masking import Masking, SalientSpanMasker
 from realm.examples.packing import Packed
-from realm.examples.stream import batch_at, generator_at
+from realm.examples.stream import generator_at
 from realm.examples.wordpieces import occurrences
 from realm.index.encode import pack_joint
 from realm.models.checkpoint import Model
@@ -144,11 +144,8 @@ class ReadingObjective:
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Mean loss of a hidden wordpiece, plus that of pointing at the words."""
-        model, settings = self.model, self.settings
-        chosen = batch_at(
-            len(self._pairs), settings.batch_size,
-            step=step, seed=self._seed, rank=self._group.rank, size=self._group.size,
-        )  # fmt: skip
+        model, settings, size = self.model, self.settings, self.settings.batch_size
+        chosen = self._group.batch_at(len(self._pairs), size, step=step, seed=self._seed)
         examples = [self._example(self._pairs[i], int(i), step) for i in chosen]
         targets = stack_targets([example.query for example in examples])
         joints = [example.joint for example in examples]

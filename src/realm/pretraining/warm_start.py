@@ -26,7 +26,7 @@ from realm.examples.inverse_cloze import (
     rows_for_inverse_cloze,
 )
 from realm.examples.packing import Packed
-from realm.examples.stream import batch_at, generator_at
+from realm.examples.stream import generator_at
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
 from realm.models.embedder import Tower, TrainedPart, evaluating, pool
@@ -177,16 +177,13 @@ class InverseClozeObjective:
 
     def _rows_at(self, step: int) -> np.ndarray:
         """The passages of a step's batch."""
-        settings, group = self.settings, self._group
         if len(self._rows) == 0:
             raise SourceError(
                 "no passage has two sentences, one to ask with and one to be found by: add longer "
                 "documents, or set warm_start.embedder.loop.num_steps=0"
             )
-        chosen = batch_at(
-            len(self._rows), min(settings.batch_size, len(self._rows)),
-            step=step, seed=self._seed, rank=group.rank, size=group.size,
-        )  # fmt: skip
+        size = min(self.settings.batch_size, len(self._rows))
+        chosen = self._group.batch_at(len(self._rows), size, step=step, seed=self._seed)
         rows: np.ndarray = self._rows[chosen]
         return rows
 

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from realm.examples.stream import batch_at
 
 # The others wait while the first one embeds the whole corpus; a launcher ends them if it dies.
 _PATIENCE = timedelta(days=1)
@@ -31,6 +34,11 @@ class ProcessGroup:
     def is_first(self) -> bool:
         """Whether this process writes checkpoints and logs."""
         return self.rank == 0
+
+    def batch_at(self, num_examples: int, batch_size: int, *, step: int, seed: int) -> np.ndarray:
+        """Indices of this process's share of the examples of a step."""
+        rank, size = self.rank, self.size
+        return batch_at(num_examples, batch_size, step=step, seed=seed, rank=rank, size=size)
 
     def average(self, gradients: Iterable[Tensor]) -> None:
         """Replace gradients by their mean over the group."""
