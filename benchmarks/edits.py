@@ -31,7 +31,7 @@ from realm.models.own_trunk import TrunkShape, write_own_trunk, write_untrained_
 from realm.models.reader import Reader, ReaderSettings
 from realm.models.trunk import load_trunk, locate_trunk, read_tokenizer
 from realm.openqa.answerer import Answerer
-from realm.openqa.objective import embed_questions, question_ids
+from realm.openqa.objective import embed_questions
 from world import Extent, World, open_world, questions, write_lines
 
 _EXTENTS: dict[str, Extent] = {"tiny": "tiny", "reduced": "2000", "full": "corpus"}
@@ -146,7 +146,7 @@ def _compare(
     bench: Bench, edited: Answerer, store: PassageStore, index: Index, asked: Sequence[str]
 ) -> None:
     with evaluating(edited.model.embedder):
-        vectors = embed_questions(edited.model, [question_ids(edited.model, q) for q in asked])
+        vectors = embed_questions(edited.model, asked)
     joint = edited.snapshot.index(IndexSettings())
     best, expected_best = joint.search(vectors, _TOP), index.search(vectors, _TOP)
     found, expected = _passages(edited.store, best), _passages(store, expected_best)

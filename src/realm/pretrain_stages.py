@@ -17,7 +17,7 @@ from realm.index.exact import Index
 from realm.index.snapshot import Snapshot, write_snapshot
 from realm.models.checkpoint import Model, load_model
 from realm.models.embedder import evaluating
-from realm.openqa.objective import embed_questions, question_ids
+from realm.openqa.objective import embed_questions
 from realm.pretraining.run import Pretraining
 from realm.training.loop import Scalars
 from realm.warm_stages import WarmRun, note_of
@@ -59,8 +59,7 @@ class PretrainRun(WarmRun):
 
         def measure(model: Model, index: Index) -> Scalars:
             with evaluating(model.embedder), torch.no_grad():
-                ids = [question_ids(model, question.question) for question in questions]
-                vectors = embed_questions(model, ids)
+                vectors = embed_questions(model, [question.question for question in questions])
             found = hits(questions, index.search(vectors.cpu(), 5).rows.numpy(), store)
             return {"development_recall_at_5": 100 * float(found.any(axis=1).mean())}
 

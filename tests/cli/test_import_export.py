@@ -54,8 +54,7 @@ def test_retrieval_and_answers_are_those_of_the_port(imported: Path, number: int
     fact, answerer = FACTS[number], Run.open(imported).answerer("start")
     model, settings = answerer.model, answerer.settings
     with evaluating(model.modules()):
-        ids = [question_ids(model, fact["question"])]
-        vector = embed_questions(model, ids)
+        vector = embed_questions(model, [fact["question"]])
         torch.testing.assert_close(
             vector[0], OUTPUTS[f"question_embedding.{number}"], atol=1e-4, rtol=0
         )
@@ -63,11 +62,12 @@ def test_retrieval_and_answers_are_those_of_the_port(imported: Path, number: int
         assert found.rows[0].tolist() == fact["rows"]
         torch.testing.assert_close(found.scores[0], torch.tensor(fact["scores"]), atol=1e-4, rtol=0)
         reading = read_passages(
-            model, answerer.store, answerer.snapshot, ids, vector, found.rows[:, :3], settings
-        )
+            model, answerer.store, answerer.snapshot,
+            [fact["question"]], vector, found.rows[:, :3], settings,
+        )  # fmt: skip
     body, widths = reading.spans.shape[-2:]
     passage, first, offset = np.unravel_index(int(reading.joint[0].argmax()), (3, body, widths))
-    start = 2 + len(ids[0]) + int(first)
+    start = 2 + len(question_ids(model, fact["question"])) + int(first)
     assert (passage, start, start + offset) == (fact["block"], fact["start"], fact["end"])
     answer = answerer.answer([fact["question"]], top_k=1)[0].answers[0]
     assert answer.text.lower().replace(" ", "") == fact["answer"].replace(" ", "").replace("##", "")

@@ -22,7 +22,6 @@ from realm.openqa.labels import normalise_answer
 from realm.openqa.objective import (
     OpenQaSettings,
     embed_questions,
-    question_ids,
     read_passages,
 )
 from realm.retrieval.retriever import Retriever
@@ -165,12 +164,11 @@ def sums_by_hand(
     answerer: Answerer, model: Model, store: PassageStore, question: str
 ) -> tuple[dict[str, float], dict[str, tuple[float, str, str]]]:
     """Probability of every answer, and of its best span with where it stands."""
-    ids = [question_ids(model, question)]
     with evaluating(model.modules()):
-        vectors = embed_questions(model, ids)
+        vectors = embed_questions(model, [question])
         rows = answerer.retriever.search([question], vectors, 12)
         reading = read_passages(
-            model, store, answerer.snapshot, ids, vectors, rows, answerer.settings
+            model, store, answerer.snapshot, [question], vectors, rows, answerer.settings
         )
     probabilities = reading.joint[0].softmax(dim=-1)[:-1].view(reading.spans.shape[1:])
     totals: dict[str, float] = defaultdict(float)

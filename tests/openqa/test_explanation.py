@@ -11,7 +11,7 @@ from realm.models.checkpoint import Model
 from realm.models.embedder import evaluating
 from realm.openqa.answerer import Answerer
 from realm.openqa.explanation import explain
-from realm.openqa.objective import OpenQaSettings, Reading, embed_questions, question_ids
+from realm.openqa.objective import OpenQaSettings, Reading, embed_questions
 from realm.retrieval.retriever import Retriever
 from small_world import ARTICLES
 
@@ -122,7 +122,7 @@ def test_the_numbers_are_those_of_the_answer(
     *passages, null = explained.candidates
     found = answerer.search([question], 4).scores[0]
     with evaluating(small_model.embedder):
-        vector = embed_questions(small_model, [question_ids(small_model, question)])[0]
+        vector = embed_questions(small_model, [question])[0]
     nothing = vector @ small_snapshot.null_embedding if null_passage else torch.tensor(NONE)
     expected = (3.0 * torch.cat((found, nothing[None]))).softmax(dim=0).tolist()
     beliefs = [c.retrieval_probability for c in explained.candidates]

@@ -13,7 +13,7 @@ from realm.models.embedder import evaluating
 from realm.openqa import finetune
 from realm.openqa.finetune import select_questions
 from realm.openqa.labels import holds_answer
-from realm.openqa.objective import OpenQaSettings, embed_questions, question_ids
+from realm.openqa.objective import OpenQaSettings, embed_questions
 from realm.retrieval.retriever import Retriever
 
 ANSWERED = [
@@ -82,8 +82,8 @@ def test_only_what_is_retrieved_counts(
 ) -> None:
     monkeypatch.setattr(finetune, "_AT_ONCE", 4)
     with evaluating(small_model.embedder), torch.no_grad():
-        ids = [question_ids(small_model, question.question) for question in ANSWERED]
-        best = index.search(embed_questions(small_model, ids), 2).rows.tolist()
+        vectors = embed_questions(small_model, [question.question for question in ANSWERED])
+        best = index.search(vectors, 2).rows.tolist()
     expected = [
         question
         for question, rows in zip(ANSWERED, best, strict=True)

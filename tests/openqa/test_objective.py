@@ -56,11 +56,11 @@ def read_everything(
     model: Model, store: PassageStore, snapshot: Snapshot, question: Question, **values: object
 ) -> Reading:
     with evaluating(model.modules()):
-        ids = [question_ids(model, question.question)]
-        vectors = embed_questions(model, ids)
+        texts = [question.question]
+        vectors = embed_questions(model, texts)
         rows = torch.arange(NUM_PASSAGES)[None]
         settings = OpenQaSettings.model_validate(values)
-        return read_passages(model, store, snapshot, ids, vectors, rows, settings)
+        return read_passages(model, store, snapshot, texts, vectors, rows, settings)
 
 
 def scores_of(reading: Reading, store: PassageStore, texts: Sequence[str]) -> list[float]:
@@ -159,8 +159,8 @@ def test_the_retriever_ranks_passages_that_hold_an_answer(
     make: Make, small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
 ) -> None:
     with evaluating(small_model.modules()):
-        ids = [question_ids(small_model, TAVIL.question)]
-        scores = (small_snapshot.embeddings.float() @ embed_questions(small_model, ids)[0]).tolist()
+        vector = embed_questions(small_model, [TAVIL.question])[0]
+        scores = (small_snapshot.embeddings.float() @ vector).tolist()
     holding = [row for row in range(NUM_PASSAGES) if holds_answer(small_store, row, TAVIL)]
     assert len(holding) == 6
     expected = log_sum(scores) - log_sum([scores[row] for row in holding])
@@ -183,8 +183,8 @@ def test_positives_as_released(
     texts = [small_store.text(row) for row in range(NUM_PASSAGES)]
     holding = [row for row, text in enumerate(texts) if "avil" in text]
     with evaluating(small_model.modules()):
-        ids = [question_ids(small_model, "?")]
-        scores = (small_snapshot.embeddings.float() @ embed_questions(small_model, ids)[0]).tolist()
+        vector = embed_questions(small_model, ["?"])[0]
+        scores = (small_snapshot.embeddings.float() @ vector).tolist()
     released = {"retriever_positives": "raw", "reader_positives": "wordpieces"}
     _, scalars = make([inside], **released).loss(0)
     expected = log_sum(scores) - log_sum([scores[row] for row in holding])
@@ -288,7 +288,7 @@ def test_retrieval_scores_count_by_their_weight_for_spans_and_for_the_null_passa
     plain = read_everything(small_model, small_store, small_snapshot, TAVIL)
     heavy = read_everything(small_model, small_store, small_snapshot, TAVIL, retrieval_weight=3.0)
     with evaluating(small_model.modules()):
-        vector = embed_questions(small_model, [question_ids(small_model, TAVIL.question)])[0]
+        vector = embed_questions(small_model, [TAVIL.question])[0]
     added = plain.retrieval_scores[0][:, None, None].expand(plain.spans.shape[1:]).flatten()
     added = torch.cat((added, (vector @ small_snapshot.null_embedding)[None]))
     is_span = plain.joint[0].isfinite()
@@ -303,10 +303,10 @@ def test_a_reader_alone_decides_where_scores_count_for_nothing(
 ) -> None:
     settings = OpenQaSettings(retrieval_weight=0.0)
     with evaluating(small_model.modules()):
-        ids = [question_ids(small_model, TAVIL.question)]
-        vectors, rows = embed_questions(small_model, ids), torch.tensor([[3, -1]])
+        texts, rows = [TAVIL.question], torch.tensor([[3, -1]])
+        vectors = embed_questions(small_model, texts)
         reading = read_passages(
-            small_model, small_store, small_snapshot, ids, vectors, rows, settings
+            small_model, small_store, small_snapshot, texts, vectors, rows, settings
         )
     assert torch.equal(reading.joint[0, :-1], reading.spans[0].flatten())
     assert not reading.joint.isnan().any(), "a passage that does not exist has no probability"
@@ -330,7 +330,7 @@ def test_the_null_passage_is_scored_by_the_reader_and_by_the_retriever(
         joint = pack_joint(small_store, packer, ids, NULL_ROW)
         groups = read(small_model.reader, [joint], packer=packer, token_budget=999)
         _, silence = span_scores(small_model.reader, groups)
-        vector = embed_questions(small_model, [ids])[0]
+        vector = embed_questions(small_model, [TAVIL.question])[0]
     expected = float(silence[0]) + float(vector @ small_snapshot.null_embedding)
     assert abs(float(silence[0])) > 1e-3
     assert float(reading.joint[0, -1]) == pytest.approx(expected, abs=1e-4)
@@ -402,7 +402,7 @@ def test_how_often_the_best_passages_hold_an_answer(
     """A word of the passage at the eighth place alone, read where evidence is ensured."""
     text = "Which word?"
     with evaluating(small_model.modules()):
-        vector = embed_questions(small_model, [question_ids(small_model, text)])[0]
+        vector = embed_questions(small_model, [text])[0]
     order = (small_snapshot.embeddings.float() @ vector).argsort(descending=True).tolist()
     texts = [small_store.text(row) for row in order]
     everything = " ".join(texts).lower()

@@ -13,7 +13,7 @@ from realm.index.trunk_vectors import write_trunk_vectors
 from realm.models.checkpoint import Model
 from realm.models.embedder import embed
 from realm.openqa.labels import holds_answer
-from realm.openqa.objective import embed_questions, question_ids
+from realm.openqa.objective import embed_questions
 from realm.openqa.question_pairs import (
     QuestionPair,
     QuestionPairObjective,
@@ -80,9 +80,7 @@ def test_each_question_is_asked_among_all_passages_of_the_batch(
     objective = QuestionPairObjective(small_model, small_store, pairs, settings, seed=0)
     loss, scalars = objective.loss(0)
     packer, embedder = small_model.packer, small_model.embedder
-    queries = embed_questions(
-        small_model, [question_ids(small_model, pair.question.question) for pair in pairs]
-    )
+    queries = embed_questions(small_model, [pair.question.question for pair in pairs])
     packed = [pack_passage(small_store, packer, row) for row in (6, 4, 3, NULL_ROW)]
     scores = queries @ embed(embedder.passage_tower, packed, packer).T
     log_probs = scores.log_softmax(dim=-1)

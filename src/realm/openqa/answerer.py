@@ -27,7 +27,6 @@ from realm.openqa.objective import (
     OpenQaSettings,
     Reading,
     embed_questions,
-    question_ids,
     read_passages,
     retrieval_scores,
 )
@@ -139,8 +138,7 @@ class Answerer:
         if not questions:
             return Found(torch.empty(0, k), torch.empty(0, k, dtype=torch.long))
         with evaluating(self.model.embedder):
-            ids = [question_ids(self.model, question) for question in questions]
-            vectors = embed_questions(self.model, ids)
+            vectors = embed_questions(self.model, questions)
             rows = self.retriever.search(questions, vectors, k)
             return Found(retrieval_scores(self.snapshot, vectors, rows).cpu(), rows)
 
@@ -151,15 +149,14 @@ class Answerer:
             return
         # One search for all of them: each pass over the index takes about as long.
         with evaluating(model.embedder):
-            ids = [question_ids(model, question) for question in questions]
-            vectors = embed_questions(model, ids)
+            vectors = embed_questions(model, questions)
             rows = self.retriever.search(questions, vectors, settings.reader_passages)
         for begin in range(0, len(questions), QUESTIONS_AT_ONCE):
             batch = slice(begin, begin + QUESTIONS_AT_ONCE)
             with evaluating(model.reader):
                 reading = read_passages(
-                    model, self.store, self.snapshot, ids[batch], vectors[batch], rows[batch],
-                    settings,
+                    model, self.store, self.snapshot,
+                    questions[batch], vectors[batch], rows[batch], settings,
                 )  # fmt: skip
             yield from (
                 (question, number, reading) for number, question in enumerate(questions[batch])

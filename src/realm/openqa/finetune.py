@@ -16,7 +16,7 @@ from realm.examples.question import Question
 from realm.models.checkpoint import Model
 from realm.models.embedder import evaluating
 from realm.openqa.labels import holds_answer
-from realm.openqa.objective import OpenQaSettings, embed_questions, question_ids
+from realm.openqa.objective import OpenQaSettings, embed_questions
 from realm.retrieval.retriever import Ranker
 
 _AT_ONCE = 64
@@ -42,9 +42,8 @@ def select_questions(
     for begin in range(0, len(questions), _AT_ONCE):
         batch = questions[begin : begin + _AT_ONCE]
         with evaluating(model.embedder), torch.no_grad():
-            ids = [question_ids(model, question.question) for question in batch]
-            vectors = embed_questions(model, ids)
             texts = [question.question for question in batch]
+            vectors = embed_questions(model, texts)
             found = retriever.search(texts, vectors, settings.selection_depth)
         for question, rows in zip(batch, found.tolist(), strict=True):
             is_answered = any(holds_answer(store, row, question) for row in rows)

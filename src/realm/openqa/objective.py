@@ -111,10 +111,10 @@ def question_ids(model: Model, question: str) -> np.ndarray:
 
 
 def embed_questions(
-    model: Model, ids: Sequence[np.ndarray], *, token_budget: int | None = None
+    model: Model, questions: Sequence[str], *, token_budget: int | None = None
 ) -> Float[Tensor, "batch dim"]:
     """Embeddings of questions by the query side."""
-    packed = [model.packer.query(query) for query in ids]
+    packed = [model.packer.query(question_ids(model, question)) for question in questions]
     return embed(model.embedder.query_tower, packed, model.packer, token_budget=token_budget)
 
 
@@ -135,7 +135,7 @@ def read_passages(
     model: Model,
     store: PassageStore,
     snapshot: Snapshot,
-    ids: Sequence[np.ndarray],
+    questions: Sequence[str],
     vectors: Float[Tensor, "batch dim"],
     rows: Int[Tensor, "batch passages"],
     settings: OpenQaSettings,
@@ -143,7 +143,8 @@ def read_passages(
     """Read each question with its passages; training and answering share this function."""
     scores = _weighted(retrieval_scores(snapshot, vectors, rows), settings)
     joints: list[Packed] = []
-    for query, chosen in zip(ids, rows.tolist(), strict=True):
+    for question, chosen in zip(questions, rows.tolist(), strict=True):
+        query = question_ids(model, question)
         to_read = [*chosen, NULL_ROW] if settings.null_passage else chosen
         joints += [pack_joint(store, model.packer, query, row) for row in to_read]
     groups = read(model.reader, joints, packer=model.packer, token_budget=settings.token_budget)
@@ -210,13 +211,12 @@ class OpenQaObjective:
         settings, size = self.settings, self.settings.batch_size
         chosen = self._group.batch_at(len(self._questions), size, step=step, seed=self._seed)
         questions = [self._questions[i] for i in chosen]
-        ids = [question_ids(self.model, question.question) for question in questions]
-        vectors = embed_questions(self.model, ids, token_budget=settings.token_budget)
         texts = [question.question for question in questions]
+        vectors = embed_questions(self.model, texts, token_budget=settings.token_budget)
         rows = self._retriever.search(texts, vectors, settings.retriever_passages)
         retriever, is_positive = self._retriever_loss(vectors, questions, rows)
         to_read = choose_reading(rows, is_positive.cpu(), settings)
-        reader, is_read = self._reader_loss(vectors, ids, questions, to_read)
+        reader, is_read = self._reader_loss(vectors, questions, to_read)
         scalars = {
             "retriever_loss": float(retriever.detach()),
             "reader_loss": float(reader.detach()),
@@ -234,14 +234,11 @@ class OpenQaObjective:
         return -positive_log_likelihood(scores, is_positive).mean(), is_positive
 
     def _reader_loss(
-        self,
-        vectors: Tensor,
-        ids: Sequence[np.ndarray],
-        questions: Sequence[Question],
-        rows: Tensor,
+        self, vectors: Tensor, questions: Sequence[Question], rows: Tensor
     ) -> tuple[Tensor, float]:
+        texts = [question.question for question in questions]
         reading = read_passages(
-            self.model, self._store, self._snapshot, ids, vectors, rows, self.settings
+            self.model, self._store, self._snapshot, texts, vectors, rows, self.settings
         )
         gold = self._gold(reading, questions)
         log_likelihood = positive_log_likelihood(reading.joint, gold)

@@ -22,7 +22,7 @@ from realm.models.checkpoint import Model
 from realm.models.embedder import embed, pool
 from realm.models.marginal import in_batch_softmax
 from realm.openqa.labels import holds_answer
-from realm.openqa.objective import embed_questions, question_ids
+from realm.openqa.objective import embed_questions
 from realm.pretraining.warm_start import InverseClozeSettings
 from realm.retrieval.candidates import NULL_ROW
 from realm.retrieval.lexical import WordSearch
@@ -113,8 +113,8 @@ class QuestionPairObjective:
         size = min(self.settings.batch_size, len(self._pairs))
         chosen = group.batch_at(len(self._pairs), size, step=step, seed=self._seed)
         pairs = [self._pairs[i] for i in chosen]
-        ids = [question_ids(self.model, pair.question.question) for pair in pairs]
-        questions = embed_questions(self.model, ids, token_budget=budget)
+        texts = [pair.question.question for pair in pairs]
+        questions = embed_questions(self.model, texts, token_budget=budget)
         positives = group.gather(self._embed([pair.positive for pair in pairs], questions))
         negatives = group.gather(self._embed([pair.negative for pair in pairs], questions))
         scores, first = questions @ torch.cat((positives, negatives)).T, group.rank * len(pairs)
