@@ -16,12 +16,13 @@ from realm.artifact import verify
 from realm.corpus.block_records import write_block_records
 from realm.examples.packing import Packer
 from realm.examples.question import Question
+from realm.examples.wordpieces import wordpieces
 from realm.index.snapshot import IndexSettings
 from realm.models.checkpoint import load_model, save_checkpoint, unique_parameters
 from realm.models.embedder import evaluating
 from realm.models.reader import read, span_scores
 from realm.models.released import ReleasedFolder
-from realm.openqa.objective import OpenQaObjective, embed_questions, question_ids, read_passages
+from realm.openqa.objective import OpenQaObjective, embed_questions, read_passages
 from realm.stages import Run
 
 RELEASED = Path(__file__).parents[1] / "fixtures" / "released"
@@ -67,7 +68,7 @@ def test_retrieval_and_answers_are_those_of_the_port(imported: Path, number: int
         )  # fmt: skip
     body, widths = reading.spans.shape[-2:]
     passage, first, offset = np.unravel_index(int(reading.joint[0].argmax()), (3, body, widths))
-    start = 2 + len(question_ids(model, fact["question"])) + int(first)
+    start = 2 + len(wordpieces(model.tokenizer, fact["question"])) + int(first)
     assert (passage, start, start + offset) == (fact["block"], fact["start"], fact["end"])
     answer = answerer.answer([fact["question"]], top_k=1)[0].answers[0]
     assert answer.text.lower().replace(" ", "") == fact["answer"].replace(" ", "").replace("##", "")
@@ -78,7 +79,7 @@ def test_retrieval_and_answers_are_those_of_the_port(imported: Path, number: int
 def test_span_logits_are_those_of_the_port(imported: Path, number: int) -> None:
     fact, answerer = FACTS[number], Run.open(imported).answerer("start")
     model, store = answerer.model, answerer.store
-    ids, nothing = question_ids(model, fact["question"]), np.empty(0, dtype=np.int64)
+    ids, nothing = wordpieces(model.tokenizer, fact["question"]), np.empty(0, dtype=np.int64)
     joints = [model.packer.joint(ids, nothing, store.token_ids(row)) for row in fact["rows"][:3]]
     with evaluating(model.reader):
         groups = read(model.reader, joints, packer=model.packer, token_budget=4096)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from realm.corpus.store import PassageStore
 from realm.examples.question import Question
+from realm.examples.wordpieces import wordpieces
 from realm.index.encode import pack_joint
 from realm.index.snapshot import Snapshot
 from realm.models.checkpoint import Model
@@ -22,7 +23,6 @@ from realm.openqa.objective import (
     Reading,
     choose_reading,
     embed_questions,
-    question_ids,
     read_passages,
 )
 from realm.retrieval.candidates import NULL_ROW
@@ -325,7 +325,8 @@ def test_the_null_passage_is_scored_by_the_reader_and_by_the_retriever(
     small_model: Model, small_store: PassageStore, small_snapshot: Snapshot
 ) -> None:
     reading = read_everything(small_model, small_store, small_snapshot, TAVIL)
-    ids, packer = question_ids(small_model, TAVIL.question), small_model.packer
+    packer = small_model.packer
+    ids = wordpieces(small_model.tokenizer, TAVIL.question)
     with evaluating(small_model.modules()):
         joint = pack_joint(small_store, packer, ids, NULL_ROW)
         groups = read(small_model.reader, [joint], packer=packer, token_budget=999)

@@ -20,6 +20,7 @@ from torch import Tensor
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
 from realm.examples.masked_query import MaskedQuery
+from realm.examples.wordpieces import wordpieces
 from realm.index.exact import Index
 from realm.machine import default_device
 from realm.models.checkpoint import Model, load_model
@@ -200,7 +201,7 @@ def parse_gaps(text: str, model: Model, answer: str = "") -> MaskedQuery:
     parts = text.split(GAP)
     if len(parts) == 1:
         raise SourceError(f"the text has no {GAP}: write {GAP} where words are missing")
-    targets = _encode(model.tokenizer, answer)
+    targets = wordpieces(model.tokenizer, answer)
     num_gaps = len(parts) - 1
     if answer and len(targets) == 0:
         raise SourceError(f"the answer {answer!r} has no words: give one that has")
@@ -211,9 +212,9 @@ def parse_gaps(text: str, model: Model, answer: str = "") -> MaskedQuery:
             f"write one {GAP}, which takes any answer, or one for each wordpiece"
         )
     gap = np.full(width, model.packer.mask_id, dtype=np.int64)
-    pieces = [_encode(model.tokenizer, parts[0])]
+    pieces = [wordpieces(model.tokenizer, parts[0])]
     for part in parts[1:]:
-        pieces += [gap, _encode(model.tokenizer, part)]
+        pieces += [gap, wordpieces(model.tokenizer, part)]
     ids = np.concatenate(pieces)
     if len(ids) > model.packer.max_query_body:
         raise SourceError(
@@ -222,10 +223,6 @@ def parse_gaps(text: str, model: Model, answer: str = "") -> MaskedQuery:
         )
     positions = np.flatnonzero(ids == model.packer.mask_id) + 1  # + 1 for [CLS]
     return MaskedQuery(NULL_ROW, ids, positions, targets)
-
-
-def _encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    return np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
 
 def _proposals(

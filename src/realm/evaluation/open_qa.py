@@ -19,10 +19,10 @@ from torch import Tensor
 from realm.artifact import write_atomically
 from realm.evaluation.metrics import f1, is_correct
 from realm.examples.question import Question
+from realm.examples.wordpieces import wordpieces
 from realm.index.encode import pack_joint
 from realm.openqa.answerer import Answered, Answerer
 from realm.openqa.labels import answer_token_spans
-from realm.openqa.objective import question_ids
 from realm.retrieval.retriever import Ranker
 
 BEST_OF = (1, 5, 20)  # first answers of which the best one is judged
@@ -134,7 +134,7 @@ def can_point_at_answer(answerer: Answerer, question: Question, rows: Sequence[i
     """
     model, store = answerer.model, answerer.store
     longest = model.reader.settings.max_answer_tokens
-    ids = question_ids(model, question.question)
+    ids = wordpieces(model.tokenizer, question.question)
     for row in rows:
         spans = answer_token_spans(store, row, question, max_answer_tokens=longest)
         if spans:

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from realm.corpus.store import PassageStore
 from realm.examples.masking import Masking, SalientSpanMasker
-from realm.examples.wordpieces import occurrences
+from realm.examples.wordpieces import occurrences, wordpieces
 from realm.spans.annotate import SpanStore
 
 OTHER = "other"
@@ -52,11 +52,9 @@ class ClozeQuestionMaker:
         """`words` begin the questions, by the label of what is asked for, or `other`."""
         self._store, self._spans = store, spans
         self._masker = SalientSpanMasker(store, spans)
-        self._openings = [
-            [self._wordpieces(opening) for opening in words.get(label.lower(), words[OTHER])]
-            for label in spans.labels
-        ]
-        self._question_mark = self._wordpieces("?")
+        openings = (words.get(label.lower(), words[OTHER]) for label in spans.labels)
+        self._openings = [[wordpieces(store.tokenizer, o) for o in each] for each in openings]
+        self._question_mark = wordpieces(store.tokenizer, "?")
 
     def ask(self, row: int, generator: np.random.Generator) -> AskedSpan:
         """Ask for a random salient span of a passage that has one."""
@@ -107,7 +105,3 @@ class ClozeQuestionMaker:
                 words[-1].append(int(ids[place]))
             end_of_word = end
         return [np.array(word, dtype=np.int64) for word in words if word]
-
-    def _wordpieces(self, text: str) -> Wordpieces:
-        encoding = self._store.tokenizer.encode(text, add_special_tokens=False)
-        return np.array(encoding.ids, dtype=np.int64)

@@ -1,6 +1,12 @@
-"""Where in a text does a run of wordpieces stand?"""
+"""Which wordpieces does a text have, and where does a run of them stand?"""
 
 import numpy as np
+from tokenizers import Tokenizer
+
+
+def wordpieces(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """The wordpieces of a text, without special ones."""
+    return np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
 
 def occurrences(body: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from realm.corpus.store import PassageStore
 from realm.examples.answer_pattern import compile_pattern
 from realm.examples.question import Question
-from realm.examples.wordpieces import occurrences
+from realm.examples.wordpieces import occurrences, wordpieces
 
 AnswerRule = Literal["summed", "single_span"]
 """How spans become answers: summed over all places where the same words stand, without those that
@@ -106,9 +106,9 @@ def answer_wordpiece_spans(
         return answer_token_spans(store, row, question, max_answer_tokens=max_answer_tokens)
     body, found = store.token_ids(row), set()
     for answer in question.answers:
-        wanted = store.tokenizer.encode(answer, add_special_tokens=False).ids
+        wanted = wordpieces(store.tokenizer, answer)
         if len(wanted) <= max_answer_tokens:
-            for first in occurrences(body, np.array(wanted, dtype=np.int64)):
+            for first in occurrences(body, wanted):
                 found.add((int(first), int(first) + len(wanted) - 1))
     return sorted(found)
 

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
@@ -23,6 +22,7 @@ from realm.config import Settings
 from realm.corpus.store import PassageStore
 from realm.examples.packing import Packed
 from realm.examples.question import Question
+from realm.examples.wordpieces import wordpieces
 from realm.index.encode import pack_joint
 from realm.index.snapshot import IndexSettings, Snapshot
 from realm.models.checkpoint import Model
@@ -105,16 +105,11 @@ class Reading:
         return torch.cat((self.retrieval_scores[number], null)).softmax(dim=-1).nan_to_num()
 
 
-def question_ids(model: Model, question: str) -> np.ndarray:
-    """Wordpieces of a question."""
-    return np.array(model.tokenizer.encode(question, add_special_tokens=False).ids, dtype=np.int64)
-
-
 def embed_questions(
     model: Model, questions: Sequence[str], *, token_budget: int | None = None
 ) -> Float[Tensor, "batch dim"]:
     """Embeddings of questions by the query side."""
-    packed = [model.packer.query(question_ids(model, question)) for question in questions]
+    packed = [model.packer.query(wordpieces(model.tokenizer, text)) for text in questions]
     return embed(model.embedder.query_tower, packed, model.packer, token_budget=token_budget)
 
 
@@ -144,7 +139,7 @@ def read_passages(
     scores = _weighted(retrieval_scores(snapshot, vectors, rows), settings)
     joints: list[Packed] = []
     for question, chosen in zip(questions, rows.tolist(), strict=True):
-        query = question_ids(model, question)
+        query = wordpieces(model.tokenizer, question)
         to_read = [*chosen, NULL_ROW] if settings.null_passage else chosen
         joints += [pack_joint(store, model.packer, query, row) for row in to_read]
     groups = read(model.reader, joints, packer=model.packer, token_budget=settings.token_budget)
