@@ -8,8 +8,6 @@ What is there is opened and not made again; `stages.Run` fine-tunes and answers 
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from realm.artifact import is_finished, read_manifest
 from realm.evaluation.open_qa import sample_of
 from realm.evaluation.retrieval import hits
@@ -58,7 +56,7 @@ class PretrainRun(WarmRun):
         questions = sample_of(self.development_questions(), size)
 
         def measure(model: Model, index: Index) -> Scalars:
-            with evaluating(model.embedder), torch.no_grad():
+            with evaluating(model.embedder):
                 vectors = embed_questions(model, [question.question for question in questions])
             found = hits(questions, index.search(vectors.cpu(), 5).rows.numpy(), store)
             return {"development_recall_at_5": 100 * float(found.any(axis=1).mean())}

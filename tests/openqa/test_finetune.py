@@ -1,7 +1,6 @@
 """Which questions are worth training on."""
 
 import pytest
-import torch
 
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
@@ -81,7 +80,7 @@ def test_only_what_is_retrieved_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(finetune, "_AT_ONCE", 4)
-    with evaluating(small_model.embedder), torch.no_grad():
+    with evaluating(small_model.embedder):
         vectors = embed_questions(small_model, [question.question for question in ANSWERED])
         best = index.search(vectors, 2).rows.tolist()
     expected = [

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -113,6 +112,6 @@ def sample_rows(store: PassageStore, size: int) -> np.ndarray:
 
 def pool_rows(model: Model, store: PassageStore, rows: np.ndarray) -> Float[Tensor, "rows hidden"]:
     """The trunk's own vectors of some passages."""
-    with evaluating(model.embedder), torch.no_grad():
+    with evaluating(model.embedder):
         packed = [pack_passage(store, model.packer, int(row)) for row in rows]
         return pool(model.embedder.passage_tower, packed, model.packer).cpu()

@@ -8,7 +8,6 @@ many would only cost time.
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 from realm.corpus.store import PassageStore
 from realm.errors import SourceError
@@ -41,7 +40,7 @@ def select_questions(
     unanswered: list[Question] = []
     for begin in range(0, len(questions), _AT_ONCE):
         batch = questions[begin : begin + _AT_ONCE]
-        with evaluating(model.embedder), torch.no_grad():
+        with evaluating(model.embedder):
             texts = [question.question for question in batch]
             vectors = embed_questions(model, texts)
             found = retriever.search(texts, vectors, settings.selection_depth)
