@@ -7,9 +7,9 @@ stays, so that matching words is learned beside matching meaning.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
 
 from realm.corpus.store import PassageStore
+from realm.examples.masking import draw_sentence
 from realm.examples.packing import Packed, Packer
 
 
@@ -36,8 +36,7 @@ def inverse_cloze_pair(
 ) -> InverseClozePair:
     """Take a random sentence of a passage as the query for what is left of it."""
     body = store.token_ids(row)
-    sentences = store.sentences(row)
-    start, end = _random(sentences, generator)
+    start, end = draw_sentence(store, row, generator)
     rest = body
     if generator.random() < removal_rate:
         rest = np.concatenate((body[:start], body[end:]))
@@ -50,12 +49,5 @@ def random_sentence(
     store: PassageStore, packer: Packer, row: int, generator: np.random.Generator
 ) -> Packed:
     """A sentence of a passage as a query."""
-    start, end = _random(store.sentences(row), generator)
+    start, end = draw_sentence(store, row, generator)
     return packer.query(store.token_ids(row)[start:end])
-
-
-def _random(
-    sentences: Int[np.ndarray, "sentences 2"], generator: np.random.Generator
-) -> tuple[int, int]:
-    start, end = sentences[generator.integers(len(sentences))]
-    return int(start), int(end)

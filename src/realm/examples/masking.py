@@ -58,8 +58,8 @@ class SalientSpanMasker:
         return Masking(int(start), int(end), np.arange(span["token_start"], span["token_end"]))
 
 
-class RandomSpanMasker:
-    """One span of random length at a random place of a random sentence."""
+class _RandomMasker:
+    """Hides something in a random sentence, whatever it says."""
 
     def __init__(self, store: PassageStore) -> None:
         self._store = store
@@ -68,27 +68,24 @@ class RandomSpanMasker:
         """All passages that have a wordpiece."""
         return np.flatnonzero(self._store.num_tokens())
 
+
+class RandomSpanMasker(_RandomMasker):
+    """One span of random length at a random place of a random sentence."""
+
     def choose(self, row: int, generator: np.random.Generator) -> Masking:
         """Hide a run of wordpieces."""
-        start, end = _random_sentence(self._store, row, generator)
+        start, end = draw_sentence(self._store, row, generator)
         length = min(int(generator.choice(_SPAN_LENGTHS, p=_SPAN_SHARES)), end - start)
         first = int(generator.integers(start, end - length + 1))
         return Masking(start, end, np.arange(first, first + length))
 
 
-class RandomTokenMasker:
+class RandomTokenMasker(_RandomMasker):
     """Fifteen percent of the wordpieces of a random sentence, at least one."""
-
-    def __init__(self, store: PassageStore) -> None:
-        self._store = store
-
-    def rows(self) -> np.ndarray:
-        """All passages that have a wordpiece."""
-        return np.flatnonzero(self._store.num_tokens())
 
     def choose(self, row: int, generator: np.random.Generator) -> Masking:
         """Hide scattered wordpieces."""
-        start, end = _random_sentence(self._store, row, generator)
+        start, end = draw_sentence(self._store, row, generator)
         hidden = scatter(np.arange(start, end), TOKEN_SHARE, generator)
         return Masking(start, end, hidden)
 
@@ -106,9 +103,8 @@ def make_masker(name: MaskingName, store: PassageStore, spans: SpanStore) -> Mas
     return RandomSpanMasker(store) if name == "random_span" else RandomTokenMasker(store)
 
 
-def _random_sentence(
-    store: PassageStore, row: int, generator: np.random.Generator
-) -> tuple[int, int]:
+def draw_sentence(store: PassageStore, row: int, generator: np.random.Generator) -> tuple[int, int]:
+    """Where a random sentence of a passage begins and ends in its body."""
     sentences = store.sentences(row)
     start, end = sentences[generator.integers(len(sentences))]
     return int(start), int(end)
