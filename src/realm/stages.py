@@ -66,8 +66,8 @@ class Run(PretrainRun):
             inputs["ranked_by"] = self.lexical().manifest.fingerprint
         if settings.num_development_questions:
             inputs["development"] = self.fingerprint_of_development()
-        measure = self._measure_development(snapshot)
-        self._train("finetune", folder, objective, settings.loop, inputs, measure)
+        judge = self._measure_development(snapshot)
+        self._train("finetune", folder, objective, settings.loop, inputs, judge, BEST_FINETUNED_BY)
         return self.checkpoint("finetune")
 
     def _measure_development(self, snapshot: Snapshot) -> Measure | None:

@@ -18,7 +18,6 @@ from realm.artifact import fingerprint_of, is_finished, read_manifest
 from realm.config import Settings
 from realm.data_stages import DataRun
 from realm.errors import ArtifactError
-from realm.experiment import BEST_FINETUNED_BY
 from realm.index.encode import pool_rows, sample_rows
 from realm.index.trunk_vectors import TrunkVectors, names_of, write_trunk_vectors
 from realm.models.checkpoint import (
@@ -250,16 +249,16 @@ class WarmRun(DataRun):
         loop: LoopSettings,
         inputs: dict[str, str],
         measure: Measure | None = None,
+        best_by: str | None = None,
     ) -> Path:
         if (last := self._finished(folder, loop, inputs)) is not None:
             return last
         ready = objective()
         with self._stage(stage, f"{stage} steps", loop.num_steps) as advance:
             hooks = Hooks(on_progress=lambda step, row: advance(step, note_of(row)))
-            training = Training(ready, loop, folder, inputs)
+            training = Training(ready, loop, folder, inputs, best_by=best_by)
             if measure is not None:
                 hooks = replace(hooks, measure=lambda step: measure(ready.model))
-                training.best_by = BEST_FINETUNED_BY  # no checkpoint where that is not measured
             return training.run(hooks)
 
     def _finished(self, folder: Path, loop: LoopSettings, inputs: dict[str, str]) -> Path | None:
