@@ -21,7 +21,7 @@ from realm.errors import ArtifactError, SettingError
 from realm.examples.question import Question, read_questions
 from realm.experiment import BEST_FINETUNED_BY, Experiment, expand
 from realm.models.released import Part
-from realm.pretraining.run import BEST_BY as BEST_PRETRAINED_BY
+from realm.pretraining.run import BEST_PRETRAINED_BY
 from realm.progress import Advance, Progress, no_progress
 from realm.stopwatch import measured
 from realm.training.state import best_checkpoint, latest_checkpoint

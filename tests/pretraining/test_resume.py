@@ -186,9 +186,9 @@ def test_every_step_searches_in_the_snapshot_that_was_adopted(
 def test_the_checkpoint_of_the_greatest_utility_stays(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    utility = iter([0.1, 0.9, 0.2, 0.3, 0.1, 0.0])
+    name, utility = run.BEST_PRETRAINED_BY, iter([0.1, 0.9, 0.2, 0.3, 0.1, 0.0])
     monkeypatch.setattr(
-        RealmObjective, "held_out_utility", lambda self, number: {run.BEST_BY: next(utility)}
+        RealmObjective, "held_out_utility", lambda self, number: {name: next(utility)}
     )
     train(world, world / "run", settings_of())
     assert steps_in(world / "run" / "checkpoints") == [2, 8, 10]

@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from realm.evaluation.report import duration
+from realm.progress import Advance
 
-Advance = Callable[[int, str], None]
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_OF_PACE = 60.0
 _WIDTH_OF_FILES = 140  # characters of a line where the output is no terminal

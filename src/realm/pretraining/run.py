@@ -35,7 +35,7 @@ from realm.spans.annotate import SpanStore
 from realm.training.loop import Hooks, LoopSettings, Scalars, Training
 from realm.training.state import latest_checkpoint
 
-BEST_BY = "held_out_retrieval_utility"
+BEST_PRETRAINED_BY = "held_out_retrieval_utility"
 """What the best checkpoint is greatest in: it foretells answers better than the loss does
 (appendix D)."""
 
@@ -91,7 +91,7 @@ class Pretraining:
         training = Training(
             objective, _loop_beside(refresh, settings.loop), self.folder, self.inputs
         )
-        training.keep_every, training.best_by = refresh.every, BEST_BY
+        training.keep_every, training.best_by = refresh.every, BEST_PRETRAINED_BY
         is_first, num_steps = training.group.is_first, settings.loop.num_steps
         self._count_on(objective, is_first=is_first)
 

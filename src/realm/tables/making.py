@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from realm.config import differing
 from realm.errors import SettingError
 from realm.experiment import BEST_FINETUNED_BY
-from realm.pretraining.run import BEST_BY as BEST_PRETRAINED_BY
+from realm.pretraining.run import BEST_PRETRAINED_BY
 from realm.run_folder import RunFolder
 from realm.scoring import evaluate
 from realm.stages import Run, all_stages

@@ -24,7 +24,7 @@ from realm.evaluation.metrics import (
 )
 from realm.evaluation.report import read_evaluations
 from realm.json_lines import read_json_lines
-from realm.pretraining.run import BEST_BY as UTILITY
+from realm.pretraining.run import BEST_PRETRAINED_BY
 from realm.rates import processor
 from realm.run_folder import RunFolder
 from realm.scoring import data_fingerprint, question_file_name, questions_of, rankings_used
@@ -75,8 +75,8 @@ class Result:
 
     def utility(self) -> list[tuple[int, float]]:
         """Retrieval utility of held-out queries by step of pre-training."""
-        rows = read_json_lines(self.run.path / "pretrain" / "metrics.jsonl")
-        return [(row["step"], row[UTILITY]) for row in rows if row.get(UTILITY) is not None]
+        name, rows = BEST_PRETRAINED_BY, read_json_lines(self.run.path / "pretrain/metrics.jsonl")
+        return [(row["step"], row[name]) for row in rows if row.get(name) is not None]
 
 
 def minutes_of(run: RunFolder) -> float:
