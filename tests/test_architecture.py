@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ PICKLING_CALLS = {"torch.load", "torch.save"}
 READS_TENSORS_ONLY = ("models/released.py", "torch.load", "weights_only=True")
 # What a launcher sets, and where the data lies.
 READS_ENVIRONMENT = {"training/distributed.py", "experiment.py"}
+BANNER = re.compile(r"\s*#.*([-=*#~_])\1{3}")
 LONGEST_FUNCTION = 50
 LONGEST_FILE = 330
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -138,6 +140,11 @@ def test_functions_are_short(file: Path) -> None:
 @room
 def test_files_are_short(file: Path) -> None:
     assert len(file.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+
+
+def test_no_comment_is_a_banner() -> None:
+    files = [*ROOMS, *Path(__file__).parent.rglob("*.py")]
+    assert [file for file in files if any(map(BANNER.match, file.read_text().splitlines()))] == []
 
 
 @room

@@ -127,8 +127,6 @@ class Costs:
         """Whether a pre-training step projects vectors that the trunk made before it."""
         return self.rests_throughout(settings) and not self.experiment.embedder.dropout
 
-    # -- steps ----------------------------------------------------------------------------
-
     def masked_language(
         self, settings: MaskedLanguageSettings, loop: LoopSettings, use: Use = "training"
     ) -> Step:
@@ -212,8 +210,6 @@ class Costs:
             self._move(step, self.reader.num_weights + self.embedder.num_weights)
         return step
 
-    # -- passes over the corpus -----------------------------------------------------------
-
     def embed(self, lengths: np.ndarray, number: float) -> float:
         """Seconds of embedding so many texts in blocks, forward alone, on one device."""
         block = Step()
@@ -233,8 +229,6 @@ class Costs:
         """Seconds of projecting kept vectors, read from and written to the disk in half width."""
         widths = self.embedder.shape.width + self.width
         return 2.0 * number * widths / self.machine.written_bytes
-
-    # -- parts ----------------------------------------------------------------------------
 
     @property
     def num_towers(self) -> int:

@@ -113,8 +113,6 @@ class _Planner:
         rounds = max(1, math.ceil(age / refresh.every))
         return age, age + rounds * refresh.every - 1
 
-    # -- data -----------------------------------------------------------------------------
-
     def _data(self) -> Iterator[Stage]:
         one_core = self._work.num_characters / self._machine.cut_characters
         workers = self._experiment.corpus.num_workers or max(1, self._machine.num_threads)
@@ -124,8 +122,6 @@ class _Planner:
             ("lexical", one_core * _WORDS),
         ):
             yield Stage(name, seconds, self._machine.base_gigabytes)
-
-    # -- training -------------------------------------------------------------------------
 
     def _warm_start(self) -> Iterator[Stage]:
         settings, costs, work = self._experiment.warm_start, self._costs, self._work
@@ -197,8 +193,6 @@ class _Planner:
         )
         ranked = embedded + number * _RANKINGS * searches
         return self._forward("evaluate", ranked + self._answering_seconds(number))
-
-    # -- parts ----------------------------------------------------------------------------
 
     def _pretrain_step(self) -> Step:
         settings, machine = self._experiment.pretrain, self._machine

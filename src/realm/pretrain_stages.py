@@ -63,8 +63,6 @@ class PretrainRun(WarmRun):
 
         return measure
 
-    # -- snapshots ------------------------------------------------------------------------
-
     def snapshot(self, name: str) -> Snapshot:
         """All passages as that checkpoint's embedder sees them; fine-tuning leaves them as is."""
         name = self._embedded_by(name)

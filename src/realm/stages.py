@@ -92,8 +92,6 @@ class Run(PretrainRun):
     def _half(self, name: str) -> Model:
         return load_model(self.checkpoint(self.resolved(name)))
 
-    # -- using the results ----------------------------------------------------------------
-
     def answerer(self, name: str = "") -> Answerer:
         """The object that answers, with the furthest checkpoint or the named one."""
         name = name or self.newest_checkpoint()

@@ -222,8 +222,6 @@ class WarmRun(DataRun):
                 names=names, on_progress=lambda done: advance(done, ""),
             )  # fmt: skip
 
-    # -- plumbing -------------------------------------------------------------------------
-
     def _at_work(self, model: Model) -> Model:
         return model.compute_with(model.choose_compute(self.experiment, "forward"))
 

@@ -152,9 +152,6 @@ def test_another_archive_with_the_name_of_a_word_file(tmp_path: Path) -> None:
         read(tmp_path / "other.docx")
 
 
-# -- without the packages -----------------------------------------------------------------
-
-
 class MissingDependency(Exception):
     """Stands for the error of markitdown where it was installed without an extra of its own."""
 

@@ -88,9 +88,6 @@ def changed(model: Model, part: torch.nn.Module) -> None:
             parameter.add_(0.05 * torch.randn_like(parameter))
 
 
-# -- candidates ---------------------------------------------------------------------------
-
-
 def test_null_first_then_others_than_the_own_passage(make: Make, small_store: PassageStore) -> None:
     objective = make(batch_size=11)
     objective.loss(0)
@@ -276,9 +273,6 @@ def test_a_passage_that_two_queries_found_is_embedded_once(
     assert len(packed) <= 4 < objective.rows.numel() == 15
 
 
-# -- scores -------------------------------------------------------------------------------
-
-
 def test_scores_are_those_of_the_model_of_this_step(
     make: Make, small_model: Model, small_store: PassageStore, small_spans: SpanStore
 ) -> None:
@@ -321,9 +315,6 @@ def test_without_a_snapshot_there_is_nothing_to_search(make: Make) -> None:
     objective.index = None
     with pytest.raises(RuntimeError, match="no snapshot"):
         objective.loss(0)
-
-
-# -- the loss -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("marginal", ["token", "span"])
@@ -441,9 +432,6 @@ def test_the_null_passage_alone_is_no_retrieval(
     assert small_model.reader.trunk.get_input_embeddings().weight.grad.any()  # type: ignore[operator]
 
 
-# -- gradients ----------------------------------------------------------------------------
-
-
 def test_reader_query_side_and_passage_side_learn(make: Make, small_model: Model) -> None:
     towers = new_model(
         small_model.embedder.settings.model_copy(update={"shared_towers": False}),
@@ -546,9 +534,6 @@ def test_a_step_depends_on_its_number_alone(make: Make) -> None:
     losses = [objective.loss(3)[0].item() for objective in (one, other)]
     assert losses[0] == losses[1]
     assert one.loss(4)[0].item() != losses[0]
-
-
-# -- what only measures -------------------------------------------------------------------
 
 
 def test_held_out_passages_are_never_trained_on(make: Make) -> None:

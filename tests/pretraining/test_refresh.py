@@ -78,9 +78,6 @@ def world(
     return World(tmp_path / "run", small_model, small_store, small_snapshot)
 
 
-# -- making snapshots ---------------------------------------------------------------------
-
-
 def test_no_checkpoint_yet(world: World) -> None:
     assert world.refresh() is None
     # The model that the training was given has its snapshot already.
@@ -199,9 +196,6 @@ def test_a_checkpoint_that_was_removed_meanwhile_is_passed_over(
         world.refresh()
 
 
-# -- a process that makes them ------------------------------------------------------------
-
-
 def test_the_process_ends_with_its_trainer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="the trainer is gone"):
         follow(world.task(), trainer=-1)
@@ -279,9 +273,6 @@ def test_a_script_of_the_user_is_not_run_again(world: World, tmp_path: Path) -> 
     assert (done.returncode, done.stdout, done.stderr) == (0, "here\n", "")
 
 
-# -- adopting them ------------------------------------------------------------------------
-
-
 def test_a_snapshot_is_adopted_between_steps(world: World) -> None:
     live = world.live()
     assert [live.before_step(step)["staleness"] for step in range(6)] == [0, 1, 2, 3, 4, 5]
@@ -331,9 +322,6 @@ def test_a_fixed_lag_makes_adoption_repeatable(world: World) -> None:
     assert [live.before_step(step)["staleness"] for step in range(4, 8)] == [4, 5, 2, 3]
     world.write_snapshot(8)
     assert [live.before_step(step)["staleness"] for step in range(8, 12)] == [4, 5, 2, 3]
-
-
-# -- waiting for them ---------------------------------------------------------------------
 
 
 def test_the_bound_is_kept_where_it_can_be(world: World) -> None:
@@ -420,9 +408,6 @@ def test_snapshots_are_made_from_checkpoints(world: World, small_spans: SpanStor
             world.folder, world.model, world.store, small_spans, world.first,
             settings, IndexSettings(), {},
         ).run()  # fmt: skip
-
-
-# -- keeping them -------------------------------------------------------------------------
 
 
 def test_the_newest_due_checkpoint_outlasts_its_successors(world: World) -> None:

@@ -59,9 +59,6 @@ def post(client: TestClient, path: str, body: Any, status: int = 200) -> Any:
     return response.json()
 
 
-# -- questions ----------------------------------------------------------------------------
-
-
 def test_an_answer_is_what_the_answerer_says(client: TestClient, corpus: MemoryCorpus) -> None:
     result = post(client, "/v1/answer", {"question": QUESTION, "top_k": 3})
     (expected,) = answer_results(corpus.view(), VERSIONS, [Asked(QUESTION, 3)])
@@ -162,9 +159,6 @@ def test_filling_gaps_with_and_without_retrieval(client: TestClient) -> None:
     assert given["answer"]["text"] == "port"
 
 
-# -- documents ----------------------------------------------------------------------------
-
-
 def test_an_id_is_taken_to_its_last_character(client: TestClient) -> None:
     """File names may hold ends of lines; no id may stand for another one."""
     ids = ["line", "line\n", "li\nne", "line\r\n"]
@@ -241,9 +235,6 @@ def test_any_id_that_a_list_gives_leads_to_the_next_page(
     corpus.remove(names)
     assert set(names) < set(seen)
     assert len(seen) == 12 + len(names)
-
-
-# -- what is served -----------------------------------------------------------------------
 
 
 def test_info(client: TestClient, corpus: MemoryCorpus) -> None:

@@ -237,9 +237,6 @@ def test_texts_without_a_gap(client: TestClient) -> None:
     check(client.post("/v1/fill-mask", json=given), 422, "answer")
 
 
-# -- tokens -------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def tokens(tmp_path: Path) -> Tokens:
     file = tmp_path / "tokens"
@@ -293,9 +290,6 @@ def test_editing_that_is_switched_off(corpus: MemoryCorpus) -> None:
     problem = check(client.put("/v1/documents/x", json={"text": "a"}), 403)
     assert "--token-file" in problem["detail"]
     assert client.get("/v1/info", headers={"Host": "anything"}).json()["can"]["edit"] is False
-
-
-# -- too much, too late, gone -------------------------------------------------------------
 
 
 async def asking(corpus: MemoryCorpus, **settings: Any) -> tuple[Service, httpx.AsyncClient]:

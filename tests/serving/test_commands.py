@@ -308,9 +308,6 @@ def _no_such_host(lookup: Callable[..., Any]) -> Callable[..., Any]:
     return find
 
 
-# -- access -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("host", "options", "with_tokens", "expected"),
     [
@@ -373,8 +370,6 @@ def test_asking_needs_none_of_the_extras(run: Run, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(builtins, "__import__", refuse)
     assert realm("ask", QUESTION, "--run", run.path, "--json").exit_code == 0
 
-
-# -- tokens -------------------------------------------------------------------------------
 
 BAD_TOKENS = {
     "": "has no token",

@@ -226,8 +226,6 @@ class LivingCorpus:
             with self._lock:
                 self._journal.close()
 
-    # -- edits ----------------------------------------------------------------------------
-
     @contextmanager
     def _editing(self, changes: Changes) -> Iterator[None]:
         """Make what the block writes durable, then let the next view know the changes."""
@@ -264,8 +262,6 @@ class LivingCorpus:
         entry = self._state.entry(name)
         return not entry.is_removed if entry else name in known
 
-    # -- states and views -----------------------------------------------------------------
-
     def _now(self) -> State:
         if self._lock.acquire(blocking=False):
             try:
@@ -297,8 +293,6 @@ class LivingCorpus:
                     self._load(), self._folder, self._require_embedder, self._progress
                 )
             return self._embedded
-
-    # -- merging --------------------------------------------------------------------------
 
     def _merge(self) -> None:
         embedded = self._model()

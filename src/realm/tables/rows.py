@@ -84,9 +84,6 @@ def num_refreshes(recipe: Experiment) -> int:
     return max(0, math.ceil(loop.num_steps / refresh.every) - 1)
 
 
-# -- rows -----------------------------------------------------------------------------------
-
-
 def _ablation(exact_match: float, recall: float) -> dict[str, float]:
     return {"EM": exact_match, "R@5": recall}
 
