@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,9 @@ from realm.errors import SourceError
 from realm.evaluation.fill_mask import MaskFiller
 from realm.examples.packing import PackingSettings
 from realm.index.snapshot import IndexSettings, write_snapshot
+from realm.living.listing import DocumentSummary
+from realm.living.state import Edit
+from realm.living.view import View
 from realm.models.checkpoint import Model, new_model
 from realm.models.embedder import EmbedderSettings
 from realm.models.reader import ReaderSettings
@@ -24,32 +26,10 @@ from realm.openqa.answerer import Answerer
 from realm.openqa.objective import OpenQaSettings
 from realm.pretraining.objective import RealmSettings
 from realm.retrieval.retriever import Retriever
-from realm.serving.ports import View
 from realm.serving.results import Versions
 from realm.serving.service import Served, Service, ServiceSettings
 
 VERSIONS = Versions("finetune:0123456789abcdef", "fedcba9876543210")
-
-
-@dataclass(frozen=True)
-class MemoryEdit:
-    id: str
-    action: str
-    num_passages: int
-
-
-@dataclass(frozen=True)
-class MemorySummary:
-    id: str
-    title: str
-    num_passages: int
-    origin: str
-
-
-@dataclass(frozen=True)
-class MemoryView:
-    version: str
-    answerer: Answerer
 
 
 class MemoryCorpus:
@@ -82,12 +62,12 @@ class MemoryCorpus:
     def num_passages(self) -> int:
         return len(self._view.answerer.store)
 
-    def put(self, documents: Sequence[Document]) -> list[MemoryEdit]:
+    def put(self, documents: Sequence[Document]) -> list[Edit]:
         wanted = self._documents | {document.document_id: document for document in documents}
         before, self._view = self._documents, self._build(wanted)
         self._documents = wanted
         return [
-            MemoryEdit(
+            Edit(
                 document.document_id,
                 "replaced" if document.document_id in before else "added",
                 self._num_passages(document.document_id),
@@ -95,8 +75,8 @@ class MemoryCorpus:
             for document in documents
         ]
 
-    def remove(self, ids: Sequence[str]) -> list[MemoryEdit]:
-        edits = [MemoryEdit(i, "removed", self.summary(i).num_passages) for i in ids]
+    def remove(self, ids: Sequence[str]) -> list[Edit]:
+        edits = [Edit(i, "removed", self.summary(i).num_passages) for i in ids]
         wanted = {i: document for i, document in self._documents.items() if i not in ids}
         self._view = self._build(wanted)
         self._documents = wanted
@@ -107,14 +87,16 @@ class MemoryCorpus:
             raise SourceError(f"the corpus has no document {id!r}: check the id")
         return self._documents[id]
 
-    def summary(self, id: str) -> MemorySummary:
+    def summary(self, id: str) -> DocumentSummary:
         document = self.document(id)
-        origin = "base" if self._base.get(id) is document else "edited"
-        return MemorySummary(id, document.title, self._num_passages(id), origin)
+        return DocumentSummary(
+            id, document.title, self._num_passages(id),
+            "base" if self._base.get(id) is document else "edited",
+        )  # fmt: skip
 
     def list(
         self, *, text: str = "", after: str = "", limit: int = 50
-    ) -> "Sequence[MemorySummary]":
+    ) -> "Sequence[DocumentSummary]":
         found = [
             i
             for i, document in sorted(self._documents.items())
@@ -134,7 +116,7 @@ class MemoryCorpus:
         store = self._view.answerer.store
         return sum(store.passage(row).document_id == id for row in range(len(store)))
 
-    def _build(self, documents: dict[str, Document]) -> MemoryView:
+    def _build(self, documents: dict[str, Document]) -> View:
         number = next(self._numbers)
         folder = self._folder / str(number)
         source = folder / "documents"
@@ -149,9 +131,7 @@ class MemoryCorpus:
         )
         retriever = Retriever(snapshot.index(IndexSettings()))
         settings = OpenQaSettings(reader_passages=4)
-        return MemoryView(
-            f"memory:{number}", Answerer(self._model, store, snapshot, retriever, settings)
-        )
+        return View(f"memory:{number}", Answerer(self._model, store, snapshot, retriever, settings))
 
 
 def write_documents(file: Path, documents: Sequence[Document]) -> None:

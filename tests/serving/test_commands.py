@@ -26,7 +26,7 @@ from realm.living.view import View
 from realm.serving.agent_tools import agent_tools
 from realm.serving.app import create_app
 from realm.serving.gate import LOOPBACK, Access
-from realm.serving.opening import describe, open_corpus
+from realm.serving.opening import describe
 from realm.serving.ports import Corpus
 from realm.serving.results import versions_of
 from realm.serving.service import Service, ServiceSettings
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, corpus_source: Path, trunk_fol
 
 @pytest.fixture
 def corpus(run: Run) -> Iterator[Corpus]:
-    corpus = open_corpus(run)
+    corpus = LivingCorpus.open(run)
     yield corpus
     corpus.close()
 
@@ -118,7 +118,7 @@ def test_an_agent_reads_whatever_it_finds(
 ) -> None:
     """Ids that no address can have are ids all the same."""
     run = make_run(tmp_path / "run", corpus_source, trunk_folder, names=("pretrain", "finetune"))
-    corpus = open_corpus(run)
+    corpus = LivingCorpus.open(run)
     corpus.put([Document("../notes", "", PORT["text"])])
     server = agent_tools("small", corpus, versions_of(run))
 
@@ -167,7 +167,7 @@ def test_the_thread_that_loads_the_model_ends(run: Run, monkeypatch: pytest.Monk
             threads.append(threading.current_thread())
             return super().view()
 
-    monkeypatch.setattr("realm.serving.opening.LivingCorpus", Watched)
+    monkeypatch.setattr("realm.living.corpus.LivingCorpus", Watched)
     monkeypatch.setattr("realm.serving.process.run_server", lambda *_, **__: None)
     monkeypatch.setattr("realm.serving.process.log_to_standard_error", lambda: None)
     monkeypatch.setattr("realm.memory.keep_freed_memory", lambda: True)
@@ -179,7 +179,7 @@ def test_the_thread_that_loads_the_model_ends(run: Run, monkeypatch: pytest.Monk
 @contextmanager
 def client_of(run: Run) -> Iterator[TestClient]:
     """The service over a run, with the documents that it really has."""
-    corpus = open_corpus(run)
+    corpus = LivingCorpus.open(run)
     service = Service(corpus, describe(run, corpus), ServiceSettings())
     with TestClient(create_app(service, Access()), base_url="http://localhost") as client:
         yield client
@@ -270,7 +270,7 @@ def test_gaps_to_try_are_sentences_of_the_corpus(
 def test_a_port_in_use_is_said_before_anything_is_loaded(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("realm.serving.opening.open_corpus", lambda run: pytest.fail("loaded"))
+    monkeypatch.setattr(LivingCorpus, "open", lambda *_: pytest.fail("loaded"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

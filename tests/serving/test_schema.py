@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from memory_corpus import MemoryCorpus, MemoryView, make_corpus, make_service
+from memory_corpus import MemoryCorpus, make_corpus, make_service
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi import checks
 from starlette.testclient import TestClient
 
 from realm.corpus.documents import Document
+from realm.living.view import View
 from realm.serving.app import App, create_app
 from realm.serving.gate import Access
 
@@ -35,7 +36,7 @@ TAKE_NOTHING = {"info", "healthz", "readyz", "metrics"}
 class QuickCorpus(MemoryCorpus):
     """Keeps the documents, and embeds those that it began with alone."""
 
-    def _build(self, documents: dict[str, Document]) -> MemoryView:
+    def _build(self, documents: dict[str, Document]) -> View:
         return self._view if hasattr(self, "_view") else super()._build(documents)
 
 

@@ -150,13 +150,14 @@ def _run(
 
 def _service(run: "Run", settings: "ServiceSettings") -> "Service":
     """The run with its model loaded, so that the first question need not wait for it."""
+    from realm.living.corpus import LivingCorpus
     from realm.memory import keep_freed_memory
-    from realm.serving.opening import describe, open_corpus
+    from realm.serving.opening import describe
     from realm.serving.service import Service
     from realm.serving.threads import in_passing
 
     keep_freed_memory()
-    corpus = open_corpus(run)
+    corpus = LivingCorpus.open(run)
     in_passing(corpus.view)
     return Service(corpus, describe(run, corpus), settings)
 
@@ -173,12 +174,13 @@ def mcp(
     arguments `mcp --run RUN`.
     """
     _need("mcp", command="mcp", extra="mcp")
+    from realm.living.corpus import LivingCorpus
     from realm.serving.agent_tools import agent_tools
-    from realm.serving.opening import no_answers, open_corpus
+    from realm.serving.opening import no_answers
     from realm.serving.results import versions_of
 
     opened = open_to_answer(run, model, sources or (), assignments)
-    corpus = open_corpus(opened)
+    corpus = LivingCorpus.open(opened)
     name = opened.path.resolve().name
     tools = agent_tools(name, corpus, versions_of(opened), missing_answers=no_answers(opened))
     try:

@@ -1,5 +1,6 @@
 """Which paths show and edit documents?"""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -55,11 +56,8 @@ def _add_reading(router: APIRouter, service: Service, without_query: dict[str, A
         """A page of documents in the order of their ids; `next` is the `after` of the next page."""
         found = list(corpus.list(text=query.text, after=query.after, limit=query.limit + 1))
         page = found[: query.limit]
-        documents = [
-            {"id": d.id, "title": d.title, "num_passages": d.num_passages, "origin": d.origin}
-            for d in page
-        ]
-        return {"documents": documents, "next": page[-1].id if len(found) > len(page) else None}
+        after = page[-1].id if len(found) > len(page) else None
+        return {"documents": list(map(asdict, page)), "next": after}
 
     @router.get(
         "/{id:any}", operation_id="get_document", summary="Show a document",
@@ -71,13 +69,7 @@ def _add_reading(router: APIRouter, service: Service, without_query: dict[str, A
             document, summary = corpus.document(id), corpus.summary(id)
         except SourceError as error:
             raise ProblemError(404, str(error), field="id") from None
-        return {
-            "id": id,
-            "title": document.title,
-            "text": document.text,
-            "origin": summary.origin,
-            "num_passages": summary.num_passages,
-        }
+        return {**asdict(summary), "title": document.title, "text": document.text}
 
 
 def _add_editing(router: APIRouter, service: Service, without_query: dict[str, Any]) -> None:

@@ -5,19 +5,14 @@ import torch
 from realm.artifact import MANIFEST, read_manifest
 from realm.errors import ArtifactError
 from realm.evaluation.fill_mask import MaskFiller
-from realm.living.corpus import LivingCorpus
+from realm.living.view import View
 from realm.machine import default_device
 from realm.models.checkpoint import Model, load_model
-from realm.serving.ports import Corpus, View
+from realm.serving.ports import Corpus
 from realm.serving.results import versions_of
 from realm.serving.service import Served
 from realm.serving.suggestions import example_gaps, example_questions
 from realm.stages import Run
-
-
-def open_corpus(run: Run) -> Corpus:
-    """The run's documents with the edits that were made since."""
-    return LivingCorpus.open(run)
 
 
 def describe(run: Run, corpus: Corpus) -> Served:

@@ -7,55 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from realm.corpus.documents import Document
-from realm.openqa.answerer import Answerer
-
-
-class Edit(Protocol):
-    """What became of one document; `action` is added, replaced or removed."""
-
-    @property
-    def id(self) -> str:
-        """The document's id."""
-
-    @property
-    def action(self) -> str:
-        """What was done."""
-
-    @property
-    def num_passages(self) -> int:
-        """Passages that came or went."""
-
-
-class DocumentSummary(Protocol):
-    """A document in a list; `origin` is base or edited."""
-
-    @property
-    def id(self) -> str:
-        """The document's id."""
-
-    @property
-    def title(self) -> str:
-        """The document's title; may be empty."""
-
-    @property
-    def num_passages(self) -> int:
-        """Passages that it was cut into."""
-
-    @property
-    def origin(self) -> str:
-        """Where it came from."""
-
-
-class View(Protocol):
-    """The corpus of one moment, unmoved by edits."""
-
-    @property
-    def version(self) -> str:
-        """As the corpus's at that moment."""
-
-    @property
-    def answerer(self) -> Answerer:
-        """Answers from the documents of that moment."""
+from realm.living.listing import DocumentSummary
+from realm.living.state import Edit
+from realm.living.view import View
 
 
 class Corpus(Protocol):

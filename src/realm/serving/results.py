@@ -9,9 +9,9 @@ from typing import Any
 
 from realm.artifact import read_manifest
 from realm.evaluation.open_qa import abstains
+from realm.living.view import View
 from realm.openqa.answerer import Answered, Answerer
 from realm.openqa.explanation import ReadCandidate
-from realm.serving.ports import View
 from realm.stages import Run
 
 Json = dict[str, Any]

@@ -7,7 +7,7 @@ thread of their own: neither waits for the other.
 import logging
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydantic import Field
@@ -15,9 +15,11 @@ from pydantic import Field
 from realm.config import Settings, override, read_settings
 from realm.corpus.documents import Document
 from realm.evaluation.fill_mask import MaskFiller
+from realm.living.state import Edit
+from realm.living.view import View
 from realm.serving.batching import Batcher
 from realm.serving.metrics import Metrics
-from realm.serving.ports import Corpus, Edit, View
+from realm.serving.ports import Corpus
 from realm.serving.problems import ProblemError
 from realm.serving.results import Asked, Json, Manner, Versions, answer_results, retrieval_results
 from realm.serving.threads import in_passing
@@ -210,8 +212,7 @@ class Service:
         edits = in_passing(changes[0])
         for edit in edits:
             self.metrics.edits.labels(edit.action).inc()
-        done = [{"id": e.id, "action": e.action, "num_passages": e.num_passages} for e in edits]
-        return [{"edits": done, "corpus_version": self.corpus.version}]
+        return [{"edits": list(map(asdict, edits)), "corpus_version": self.corpus.version}]
 
     def _log(self, questions: Sequence[str]) -> None:
         if self.settings.log_questions:
