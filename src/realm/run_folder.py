@@ -6,7 +6,7 @@ each stage. `stages.Run` adds the making.
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -165,15 +165,25 @@ class RunFolder:
         """Whether the model of that stage was fine-tuned, in this run or before it was shipped."""
         return name == "finetune" or FINETUNED in read_manifest(self.checkpoint(name)).inputs
 
+    def finished_checkpoints(self) -> list[str]:
+        """The names of the stages that are finished, in their order.
+
+        Raises:
+            ArtifactError: there is none.
+        """
+        names = []
+        for name in CHECKPOINTS:
+            # A model that was taken from elsewhere has no stages before it.
+            with suppress(ArtifactError):
+                self.checkpoint(name)
+                names.append(name)
+        if not names:
+            raise ArtifactError(f"{self.path} has no checkpoint yet: run `realm pretrain` first")
+        return names
+
     def newest_checkpoint(self) -> str:
         """The name of the furthest stage that is finished."""
-        for name in reversed(CHECKPOINTS):
-            try:
-                self.checkpoint(name)
-            except ArtifactError:
-                continue
-            return name
-        raise ArtifactError(f"{self.path} has no checkpoint yet: run `realm pretrain` first")
+        return self.finished_checkpoints()[-1]
 
     def newest_pretrained(self) -> str:
         """The furthest finished stage in which the masked head has its part: no fine-tuning."""

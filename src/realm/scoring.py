@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from realm.artifact import fingerprint_of, read_manifest, write_atomically
-from realm.errors import ArtifactError, SettingError, SourceError
+from realm.errors import SettingError, SourceError
 from realm.evaluation.comparison import FixedRanking, compare
 from realm.evaluation.metrics import METRIC_VERSION
 from realm.evaluation.open_qa import Prediction, predict, summarise, write_predictions
@@ -40,7 +40,7 @@ def evaluate(run: Run, files: Sequence[str]) -> dict[str, dict[str, Any]]:
     Reports are returned under `retrieval:FILE` and `open-qa:FILE`.
     """
     names = check_question_files(files)
-    folder, models = run.path / "evaluation", models_of(run)
+    folder, models = run.path / "evaluation", run.finished_checkpoints()
     furthest = models[-1]
     reports: dict[str, dict[str, Any]] = {}
     for name, file in zip(names, files, strict=True):
@@ -183,20 +183,6 @@ def rankings_used(run: RunFolder) -> tuple[str, str]:
 def joined_with_bm25(model: str) -> str:
     """The name of a model's ranking joined with that of BM25."""
     return f"{model} + {BM25}"
-
-
-def models_of(run: Run) -> list[str]:
-    """The checkpoints that the run has, in the order of the stages."""
-    models = []
-    for name in CHECKPOINTS:
-        try:
-            run.checkpoint(name)
-        except ArtifactError:
-            continue  # a model that was taken from elsewhere has no stages before it
-        models.append(name)
-    if not models:
-        raise ArtifactError(f"{run.path} has no checkpoint yet: run `realm pretrain` first")
-    return models
 
 
 def check_model(run: Run, model: str) -> str:

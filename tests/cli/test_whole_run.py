@@ -12,7 +12,7 @@ from tiny_recipe import write_tiny_recipe
 from realm import experiment
 from realm.cli import run_commands
 from realm.experiment import with_overrides
-from realm.scoring import models_of, rankings_used, retrieval_report
+from realm.scoring import rankings_used, retrieval_report
 from realm.stages import Run
 from small_world import ARTICLES
 
@@ -104,7 +104,7 @@ def test_a_ranking_that_is_joined_with_bm25_was_joined_before_fine_tuning(
     finished_run: Path, question_file: Path
 ) -> None:
     run = Run.open(finished_run)
-    models = models_of(run)
+    models = run.finished_checkpoints()
     changed = with_overrides(run.experiment, ["retrieval.lexical=true"])
     alone, joined = (
         retrieval_report(Run(run.path, experiment), str(question_file), models)["systems"]

@@ -40,7 +40,7 @@ def retrieval(
 
     opened = open_existing(run, assignments)
     (file,) = absolute([questions])
-    models = [scoring.check_model(opened, model)] if model else scoring.models_of(opened)
+    models = [scoring.check_model(opened, model)] if model else opened.finished_checkpoints()
     report = scoring.retrieval_report(opened, file, models, depth=depth)
     if json_file is not None:
         scoring.write_json(json_file, report)
