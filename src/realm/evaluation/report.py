@@ -5,6 +5,7 @@ is not there yet is left out, so that the page can be made while a run goes on.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -114,12 +115,15 @@ def write_report(run: Path) -> Path:
 
 
 def write_page(path: Path, title: str, parts: Mapping[str, str]) -> Path:
-    """Write a page with its parts (`facts`, `results`, ...) as HTML; what is left out is empty."""
-    names = ("facts", "results", "figures", "stages", "settings")
-    template = Template(_TEMPLATE.read_text(encoding="utf-8"))
-    filled = {name: parts.get(name, "") for name in names}
-    write_atomically(path, template.substitute(title=escape(title), **filled))
+    """Write a page with its parts as HTML and return its path."""
+    write_atomically(path, page(title, parts))
     return path
+
+
+def page(title: str, parts: Mapping[str, str]) -> str:
+    """A page with its parts (`facts`, `results`, ...) as HTML; what is left out is empty."""
+    template = Template(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.substitute(defaultdict(str, parts, title=escape(title)))
 
 
 def read_evaluations(run: Path, task: str) -> dict[str, dict[str, Any]]:

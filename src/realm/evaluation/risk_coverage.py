@@ -8,16 +8,14 @@ coverage is the share of questions that are answered, the risk the share of wron
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from realm.errors import SourceError
 from realm.evaluation.curves import Curve, draw
+from realm.evaluation.report import page
 
 _SHOWN_COVERAGE = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
-_TEMPLATE = Path(__file__).with_name("report.html")
 
 
 @dataclass(frozen=True)
@@ -135,11 +133,5 @@ def draw_risk_coverage(name: str, predictions: Sequence[Judged]) -> str:
         note=note,
         x_name="%",
     )
-    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(f"Risk and coverage: {name}"),
-        facts=f"<li><b>{len(predictions):,}</b> <span>questions</span></li>",
-        results="",
-        figures=figure,
-        stages="",
-        settings="",
-    )
+    number = f"<li><b>{len(predictions):,}</b> <span>questions</span></li>"
+    return page(f"Risk and coverage: {name}", {"facts": number, "figures": figure})
