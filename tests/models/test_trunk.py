@@ -19,7 +19,14 @@ from realm.models import trunk
 from realm.models.checkpoint import Model, load_model, new_model, save_checkpoint
 from realm.models.embedder import EmbedderSettings, evaluating
 from realm.models.reader import ReaderSettings, masked_log_probs, read
-from realm.models.trunk import DEFAULT_TRUNK, load_trunk, locate_trunk, max_positions, set_dropout
+from realm.models.trunk import (
+    DEFAULT_TRUNK,
+    load_trunk,
+    locate_trunk,
+    max_positions,
+    read_tokenizer,
+    set_dropout,
+)
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -91,6 +98,12 @@ def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
     save_file(renamed, folder / WEIGHTS, {"format": "pt"})
     with pytest.raises(ResourceError, match="would be random"):
         load_trunk(folder, dropout=0.0)
+
+
+def test_a_damaged_tokenizer_is_refused(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(SettingError, match=r"tokenizer.json is no tokenizer.json"):
+        read_tokenizer(folder)
 
 
 def test_a_pooler_that_is_used_has_to_be_there(folder: Path) -> None:

@@ -14,10 +14,11 @@ import numpy as np
 
 from realm.artifact import create_artifact, fingerprint_of
 from realm.corpus.columns import SCHEMAS, Batch, CorpusWriter, open_numbers
-from realm.corpus.cutting import cut_in_order, load_tokenizer
+from realm.corpus.cutting import cut_in_order
 from realm.corpus.documents import fingerprint_sources, read_pages
 from realm.corpus.passages import CorpusSettings
 from realm.corpus.store import KIND, TOKENIZER, PassageStore
+from realm.corpus.tokenizer import load_tokenizer
 from realm.errors import ResourceError, SourceError
 
 COMMIT_SECONDS = 5.0

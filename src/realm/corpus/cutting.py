@@ -24,30 +24,14 @@ from tokenizers import Tokenizer
 from realm.corpus.columns import Batch, make_batch
 from realm.corpus.documents import Page, to_document
 from realm.corpus.passages import CorpusSettings, cut_documents
+from realm.corpus.tokenizer import load_tokenizer
 from realm.corpus.wikipedia import Article
-from realm.errors import ResourceError, SettingError
+from realm.errors import ResourceError
 
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 500_000
 # A worker needs about a second to start: less text than this is cut here in the meantime.
 NUM_BATCHES_WITHOUT_WORKERS = 4
-
-
-def load_tokenizer(file: Path) -> Tokenizer:
-    """Read a `tokenizer.json` so that it neither truncates nor pads.
-
-    Raises:
-        SettingError: there is no such file, or it is no tokenizer.
-    """
-    if not file.is_file():
-        raise SettingError(f"there is no tokenizer file {file}: give the path of a tokenizer.json")
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more exact
-        raise SettingError(f"{file} is no tokenizer.json: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def cut_in_order(

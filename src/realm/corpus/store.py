@@ -20,9 +20,9 @@ from realm.artifact import Manifest, open_artifact
 from realm.config import read_settings
 from realm.corpus.annotated import GivenSpan
 from realm.corpus.columns import DTYPES, open_numbers, open_strings
-from realm.corpus.cutting import load_tokenizer
 from realm.corpus.documents import Document
 from realm.corpus.passages import CorpusSettings, normalise
+from realm.corpus.tokenizer import load_tokenizer
 from realm.errors import SourceError
 
 KIND = "corpus"

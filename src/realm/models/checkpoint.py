@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from realm.artifact import Staging, create_artifact, open_artifact, read_manifest
 from realm.config import read_settings
+from realm.corpus.tokenizer import load_tokenizer
 from realm.errors import SettingError
 from realm.examples.packing import Packer, PackingSettings
 from realm.kernels import use_attention
@@ -218,7 +219,7 @@ def load_model(path: Path) -> Model:
     embedder = read_settings(EmbedderSettings, settings["embedder"], origin=str(path))
     reader = read_settings(ReaderSettings, settings["reader"], origin=str(path))
     packing = read_settings(PackingSettings, settings["packing"], origin=str(path))
-    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer = load_tokenizer(path / "tokenizer.json")
 
     def tower() -> Tower:
         return Tower(load_trunk(path / "embedder", dropout=embedder.dropout), embedder)

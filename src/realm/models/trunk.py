@@ -19,6 +19,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from realm.corpus.tokenizer import load_tokenizer
 from realm.errors import ArtifactError, ResourceError, SettingError
 from realm.kernels import default_attention, use_attention, use_quick_dropout
 from realm.memory import uncollected
@@ -176,14 +177,18 @@ def read_masked_head(folder: Path) -> dict[str, Tensor]:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The trunk's tokenizer, without truncation or padding of its own."""
+    """The trunk's tokenizer, without truncation or padding of its own.
+
+    Raises:
+        SettingError: its file is damaged.
+    """
     file = folder / "tokenizer.json"
     if file.is_file():
-        tokenizer = Tokenizer.from_file(str(file))
-    else:
-        from transformers import AutoTokenizer
+        return load_tokenizer(file)
+    from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+    own = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer: Tokenizer = own.backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
