@@ -131,7 +131,7 @@ def verify(path: Path) -> int:
     manifest = read_manifest(path)
     for name, facts in manifest.files.items():
         file = path / name
-        if not file.is_file() or _checksum(file) != facts["sha256"]:
+        if not file.is_file() or checksum_of(file) != facts["sha256"]:
             raise ArtifactError(
                 f"{file} differs from its checksum: delete {path} and run its stage again"
             )
@@ -188,6 +188,12 @@ def fingerprint_of(value: object) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def checksum_of(file: Path) -> str:
+    """The SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _write_manifest(
     staging: Staging, kind: str, settings: dict[str, Any], inputs: dict[str, str]
 ) -> None:
@@ -197,7 +203,7 @@ def _write_manifest(
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
         name = file.relative_to(staging.path).as_posix()
-        files[name] = {"bytes": file.stat().st_size, "sha256": _checksum(file)}
+        files[name] = {"bytes": file.stat().st_size, "sha256": checksum_of(file)}
     facts: dict[str, Any] = {
         "kind": kind,
         "settings": json.loads(json.dumps(settings, default=str)),
@@ -212,11 +218,6 @@ def _write_manifest(
 
 def _fingerprint(facts: Mapping[str, Any]) -> str:
     return fingerprint_of({name: value for name, value in facts.items() if name != "fingerprint"})
-
-
-def _checksum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _appear(staging: Path, path: Path) -> None:

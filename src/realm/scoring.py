@@ -5,7 +5,6 @@ run's checkpoints on the one hand, answers on the other, each report with the fi
 what it was made from. A report whose fingerprints still hold is not made again.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from realm.artifact import fingerprint_of, read_manifest, write_atomically
+from realm.artifact import checksum_of, fingerprint_of, read_manifest, write_atomically
 from realm.errors import SettingError, SourceError
 from realm.evaluation.comparison import FixedRanking, compare
 from realm.evaluation.metrics import METRIC_VERSION
@@ -236,7 +235,7 @@ def data_fingerprint(file: str) -> str:
         SourceError: there is no such file.
     """
     try:
-        return hashlib.sha256(Path(expand(file)).read_bytes()).hexdigest()[:16]
+        return checksum_of(Path(expand(file)))[:16]
     except OSError as error:
         raise SourceError(f"there is no question file {file}: check the path") from error
 

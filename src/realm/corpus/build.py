@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realm.artifact import create_artifact, fingerprint_of
+from realm.artifact import checksum_of, create_artifact, fingerprint_of
 from realm.corpus.columns import SCHEMAS, Batch, CorpusWriter, open_numbers
 from realm.corpus.cutting import cut_in_order
 from realm.corpus.documents import fingerprint_sources, read_pages
@@ -44,10 +43,7 @@ def build_corpus(
         ResourceError: the disk is full, memory ran out, or another process builds this corpus.
     """
     vocabulary_size = load_tokenizer(tokenizer_file).get_vocab_size()
-    inputs = {
-        **fingerprint_sources(sources),
-        "tokenizer": hashlib.sha256(tokenizer_file.read_bytes()).hexdigest(),
-    }
+    inputs = {**fingerprint_sources(sources), "tokenizer": checksum_of(tokenizer_file)}
     kept = settings.model_dump(exclude={"num_workers"})  # they do not change the result
     with _unfinished_directory(path) as directory:
         key = fingerprint_of([kept, inputs, *map(str, SCHEMAS.values())])

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import zstandard
 
+from realm.artifact import checksum_of
 from realm.corpus import annotated, block_records, files, office, tables, wikipedia, wikitext
 from realm.corpus.compressed import COMPRESSIONS, open_compressed
 from realm.errors import SourceError
@@ -115,8 +116,7 @@ def fingerprint_sources(sources: Sequence[str | Path]) -> dict[str, str]:
 
 def _checksum(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
+        return bytes.fromhex(checksum_of(file))
     except OSError as error:
         raise SourceError(f"{file} cannot be read ({error}): repair or replace it") from error
 

@@ -6,7 +6,6 @@ local folder with a configuration and no weights at all gives a fresh trunk, for
 nothing; whatever else lacks weights is refused, since a random trunk looks like a trained one.
 """
 
-import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from realm.artifact import checksum_of
 from realm.corpus.tokenizer import load_tokenizer
 from realm.errors import ArtifactError, ResourceError, SettingError
 from realm.kernels import default_attention, use_attention, use_quick_dropout
@@ -304,8 +304,7 @@ def _whole(folder: Path) -> Path:
 
 def _check_pinned(folder: Path) -> None:
     for name, expected in _PINNED.items():
-        with (folder / name).open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = checksum_of(folder / name)
         if found != expected:
             raise ArtifactError(
                 f"{folder / name} is not the pinned file of {DEFAULT_TRUNK} (sha256 {found[:12]}): "
