@@ -28,7 +28,7 @@ from realm.models.released import (
     WEIGHTS,
 )
 from realm.models.released_names import encoder_tensors, reader_tensors, tower_tensors
-from realm.models.trunk import write_tokenizer
+from realm.models.trunk import write_configuration, write_tokenizer
 from realm.run_folder import IMPORT
 from realm.stages import Run
 
@@ -167,9 +167,7 @@ def _write(
     folder: Path, model: Model, config: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
     folder.mkdir(parents=True)
-    facts = {**config, "architectures": [_KINDS[folder.name]]}
-    text = json.dumps(facts, indent=1, sort_keys=True)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    write_configuration(folder, {**config, "architectures": [_KINDS[folder.name]]})
     _write_vocabulary(model.tokenizer, folder)
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     # transformers refuses safetensors that do not say for which library they were written.

@@ -6,7 +6,6 @@ training goes on it also holds what `training.state` needs to resume it. One tha
 leaves out what is found elsewhere (`models.compact`).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from realm.models.trunk import (
     read_tokenizer,
     tells_segments,
     trunk_folder,
+    write_configuration,
 )
 
 KIND = "checkpoint"
@@ -280,17 +280,11 @@ def _write_model(staging: Staging, model: Model, weights: Mapping[str, Tensor], 
     staging.counts["step"] = step
     save_file(_contiguous(weights), staging.path / "weights.safetensors")
     model.tokenizer.save(str(staging.path / "tokenizer.json"))
-    for name, trunk in (
-        ("embedder", model.embedder.query_tower.trunk),
-        ("reader", model.reader.trunk),
-    ):
-        _write_configuration(staging.path / name, trunk)
-
-
-def _write_configuration(folder: Path, trunk: Any) -> None:
-    folder.mkdir()
-    text = json.dumps(trunk.config.to_diff_dict(), indent=1, sort_keys=True)
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    trunks = {"embedder": model.embedder.query_tower.trunk, "reader": model.reader.trunk}
+    for name, trunk in trunks.items():
+        (staging.path / name).mkdir()
+        facts = trunk.config.to_diff_dict()  # type: ignore[union-attr, operator]
+        write_configuration(staging.path / name, facts)
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

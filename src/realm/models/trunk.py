@@ -195,8 +195,9 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def write_configuration(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write a trunk's `config.json`."""
-    (folder / "config.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    """Write a model's `config.json`."""
+    text = json.dumps(facts, indent=1, sort_keys=True)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
