@@ -18,7 +18,7 @@ from realm.errors import SettingError, SourceError
 from realm.evaluation.comparison import FixedRanking, compare
 from realm.evaluation.metrics import METRIC_VERSION
 from realm.evaluation.open_qa import Prediction, predict, summarise, write_predictions
-from realm.evaluation.retrieval import Ranker, hits, rank_in_batches, recall_by_k
+from realm.evaluation.retrieval import Search, hits, rank_in_batches, recall_by_k
 from realm.examples.question import Question, read_questions
 from realm.experiment import Experiment, expand
 from realm.openqa.answerer import Answerer
@@ -261,19 +261,10 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
 
 
 def _rank(
-    ranker: Ranker, questions: Sequence[Question], title: str, depth: int, progress: Progress
+    search: Search, questions: Sequence[Question], title: str, depth: int, progress: Progress
 ) -> np.ndarray:
     with progress(title, len(questions)) as advance:
-        done = 0
-
-        def counted(texts: Sequence[str], k: int) -> np.ndarray:
-            nonlocal done
-            rows = ranker(texts, k)
-            done += len(texts)
-            advance(done, "")
-            return rows
-
-        return rank_in_batches(counted, questions, depth)
+        return rank_in_batches(search, questions, depth, on_progress=lambda done: advance(done, ""))
 
 
 def _kept(

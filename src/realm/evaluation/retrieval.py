@@ -16,7 +16,7 @@ from realm.openqa.labels import contains_answer
 
 RECALL_AT = (1, 5, 10, 20, 50, 100, 500, 1000, 5000)
 
-Ranker = Callable[[Sequence[str], int], np.ndarray]
+Search = Callable[[Sequence[str], int], np.ndarray]
 """From questions and k to rows [questions, k], best first, -1 where there is no passage."""
 
 
@@ -58,10 +58,18 @@ def first_hits(found: Bool[np.ndarray, "questions k"]) -> list[int | None]:
     return [int(rank) if row.any() else None for rank, row in zip(ranks, found, strict=True)]
 
 
-def rank_in_batches(ranker: Ranker, questions: Sequence[Question], k: int) -> np.ndarray:
-    """Apply a ranker to all questions."""
+def rank_in_batches(
+    search: Search,
+    questions: Sequence[Question],
+    k: int,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """Search for all questions; `on_progress` gets the number done."""
     texts = [question.question for question in questions]
-    parts = [ranker(texts[begin : begin + 128], k) for begin in range(0, len(texts), 128)]
+    parts = []
+    for begin in range(0, len(texts), 128):
+        parts.append(search(texts[begin : begin + 128], k))
+        on_progress(min(begin + 128, len(texts)))
     return np.concatenate(parts)
 
 
