@@ -150,25 +150,21 @@ class _Planner:
         settings = self._experiment.trunk
         loop, objective = settings.loop, settings.objective
         step = self._costs.masked_language(objective, loop)
-        measured = math.ceil(settings.num_held_out / objective.batch_size) * (
-            1 + math.ceil(loop.num_steps / loop.save_every)
-        )
+        measured = loop.num_saves * math.ceil(settings.num_held_out / objective.batch_size)
         once = measured * self._costs.masked_language(objective, loop, "forward").total
         return self._training("trunk", step, loop, own_trunk(settings).num_weights, once)
 
     def _pretrain(self) -> Stage:
         settings = self._experiment.pretrain
-        loop, refresh = settings.loop, settings.refresh
-        num_saves = 1 + math.ceil(loop.num_steps / loop.save_every)
+        loop = settings.loop
         batches = math.ceil(settings.num_held_out / settings.objective.batch_size)
         held_out = self._costs.realm(settings.objective, loop, "forward").total
         asked = self._ranking_seconds(
             min(settings.num_development_questions, sum(self._work.dev_questions))
         )
-        once = num_saves * (batches * held_out + asked)
-        if refresh.mode == "inline":
-            num_refreshes = max(0, math.ceil(loop.num_steps / refresh.every) - 1)
-            once += num_refreshes * self._refreshed_seconds()
+        once = loop.num_saves * (batches * held_out + asked)
+        if settings.refresh.mode == "inline":
+            once += settings.num_refreshes * self._refreshed_seconds()
         moved = self._costs.reader.num_weights
         moved += self._rested(settings.objective.embedder_trains == "projection")
         return self._training("pretrain", self._pretrain_step(), loop, moved, once)
@@ -178,9 +174,7 @@ class _Planner:
         loop, objective = settings.loop, settings.objective
         step = costs.open_qa(objective, loop)
         once = self._ranking_seconds(self._work.num_train_questions)  # to choose among them
-        once += self._answering_seconds(
-            settings.num_development_questions * math.ceil(loop.num_steps / loop.save_every)
-        )
+        once += self._answering_seconds(settings.num_development_questions * (loop.num_saves - 1))
         moved = costs.reader.num_weights + costs.embedder.num_weights
         return self._training("finetune", step, loop, moved, once)
 
@@ -258,8 +252,7 @@ class _Planner:
         num_towers = 2 if name == "finetune" else 0
         whole = self._costs.reader.num_weights + self._embedders(num_towers)
         saved_bytes = 4 * whole + _MOMENT_BYTES * moved
-        num_saves = 1 + math.ceil(loop.num_steps / loop.save_every)
-        saving = num_saves * saved_bytes / self._machine.written_bytes
+        saving = loop.num_saves * saved_bytes / self._machine.written_bytes
         per_weight = _MASTER_BYTES + _MOMENT_BYTES + _GRADIENT_BYTES
         held = moved * per_weight + 4 * (whole - moved) + 2 * whole + step.kept_bytes
         parts = ", ".join(f"{part} {seconds / step.total:.0%}" for part, seconds in step.longest(3))

@@ -7,7 +7,7 @@ from realm.corpus.store import PassageStore
 from realm.errors import SettingError
 from realm.experiment import Experiment, read_recipe, with_overrides
 from realm.tables.row import MeanLengths, Row, mean_lengths
-from realm.tables.rows import TABLES, num_refreshes, rows_of
+from realm.tables.rows import TABLES, rows_of
 
 LENGTHS = MeanLengths(query=30.0, passage=130.0)
 # Without BM25, which the rows leave out unless they are about it.
@@ -58,7 +58,7 @@ def test_orqa_sees_as_many_wordpieces_by_hand() -> None:
     assert made.warm_start.embedder.loop.num_steps == 200 + 344
     assert made.warm_start.reader.loop.num_steps == 0
     assert made.finetune == SMALL.finetune
-    assert num_refreshes(made) == 0
+    assert made.pretrain.num_refreshes == 0
     assert "1,116 steps restore the same masks in 179 sentences each" in row.note
     assert "344 further steps" in row.note
     assert dict(row.changes) == dict(rows_by_name("table1")["orqa"].changes)
@@ -80,7 +80,7 @@ def test_a_stale_index_is_called_what_it_is(num_steps: int, title: str, left: in
     recipe = with_overrides(SMALL, changes)
     row = rows_by_name("table2", recipe)["stale-index"]
     made = row.experiment(recipe, 0)
-    assert (row.title, num_refreshes(made)) == (title, left)
+    assert (row.title, made.pretrain.num_refreshes) == (title, left)
     assert made.pretrain.refresh.every == made.pretrain.refresh.max_staleness == 1500
 
 

@@ -3,6 +3,7 @@
 Where the refresh happens (inline or in a second process) is decided here and nowhere else.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ class PretrainSettings(Settings):
     num_development_questions: int = Field(default=0, ge=0)
     """Questions of the first of `dev_questions` whose recall@5 is measured at every checkpoint, in
     the index of that moment; nothing learns from them. 0 measures none."""
+
+    @property
+    def num_refreshes(self) -> int:
+        """How often a pre-training that is not interrupted makes a new snapshot."""
+        return max(0, math.ceil(self.loop.num_steps / self.refresh.every) - 1)
 
 
 @dataclass(frozen=True)

@@ -78,12 +78,6 @@ def _table2(recipe: Experiment, lengths: MeanLengths) -> tuple[Row, ...]:
 TABLES = {"table1": _table1, "table2": _table2}
 
 
-def num_refreshes(recipe: Experiment) -> int:
-    """How often a pre-training that is not interrupted makes a new snapshot."""
-    loop, refresh = recipe.pretrain.loop, recipe.pretrain.refresh
-    return max(0, math.ceil(loop.num_steps / refresh.every) - 1)
-
-
 def _ablation(exact_match: float, recall: float) -> dict[str, float]:
     return {"EM": exact_match, "R@5": recall}
 
@@ -170,7 +164,7 @@ def _masks(name: str, title: str, masking: str, paper: tuple[float, float]) -> R
 
 
 def _stale(recipe: Experiment) -> Row:
-    every, refreshes = STALER * recipe.pretrain.refresh.every, num_refreshes(recipe)
+    every, refreshes = STALER * recipe.pretrain.refresh.every, recipe.pretrain.num_refreshes
     title, note = f"{STALER} times staler index", f"A new snapshot every {every:,} steps."
     if refreshes < STALER:
         title = "Index never refreshed"

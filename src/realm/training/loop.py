@@ -4,6 +4,7 @@ One loop serves the inverse cloze task, reading, REALM and fine-tuning. An objec
 and a loss that depends on nothing but the weights and the number of the step.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -60,6 +61,11 @@ class LoopSettings(ComputeSettings):
     """Run each part of a batch a second time in the backward pass instead of keeping what it
     needs: a third more time; of all parts but one (`token_budget`) only the outputs are kept."""
     optim: OptimSettings = OptimSettings()
+
+    @property
+    def num_saves(self) -> int:
+        """Checkpoints of a whole training, that of what it was given among them."""
+        return 1 + math.ceil(self.num_steps / self.save_every)
 
 
 class Objective(Protocol):
