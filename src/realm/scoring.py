@@ -23,6 +23,7 @@ from realm.examples.question import Question, read_questions
 from realm.experiment import Experiment, expand
 from realm.openqa.answerer import Answerer
 from realm.progress import Progress
+from realm.retrieval.lexical import reciprocal_rank_fusion
 from realm.retrieval.retriever import Retriever
 from realm.run_folder import CHECKPOINTS, RunFolder
 from realm.stages import Run
@@ -66,8 +67,6 @@ def retrieval_report(
 
     Where the run answers with both, so is the one that fine-tuning begins with.
     """
-    from realm.retrieval.lexical import reciprocal_rank_fusion
-
     questions = questions_of(file)
     for model in models:
         run.snapshot(model)  # a stage of its own, with its own time
