@@ -100,7 +100,7 @@ def _opened(
     return opened, name
 
 
-def show_answers(answered: "Answered", *, most: int | None = None) -> None:
+def show_answers(answered: "Answered") -> None:
     """Print the answers, each highlighted in the passage that supports it."""
     from rich.text import Text
 
@@ -114,7 +114,7 @@ def show_answers(answered: "Answered", *, most: int | None = None) -> None:
         console.print(Text(text, style="yellow"))
         if answered.answers:
             console.print(Text("  What comes nearest:"))
-    for number, answer in enumerate(answered.answers[:most], start=1):
+    for number, answer in enumerate(answered.answers, start=1):
         head = Text(f"  {number}. ").append(answer.text, style="bold green")
         console.print(head.append(f"  (probability {answer.probability:.2f})"))
         console.print(_evidence(answer, is_coloured=console.is_terminal))
