@@ -212,6 +212,15 @@ def test_half_a_masked_head_is_left_out(folder: Path) -> None:
     assert torch.equal(head.bias, torch.zeros_like(head.bias))
 
 
+def test_special_words_of_a_text_are_words(trunk_folder: Path) -> None:
+    """What documents and people write never ends a passage, and hides nothing."""
+    tokenizer = read_tokenizer(trunk_folder)
+    written = tokenizer.encode("[SEP] [CLS] Tavil [MASK] [PAD]", add_special_tokens=False)
+    special = {tokenizer.token_to_id(f"[{name}]") for name in ("CLS", "SEP", "MASK", "PAD")}
+    assert None not in special
+    assert special.isdisjoint(written.ids)
+
+
 def save_small_trunk(kind: str, folder: Path) -> None:
     sizes = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1}
     sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "pad_token_id": 1}

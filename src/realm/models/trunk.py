@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from realm.artifact import checksum_of
-from realm.corpus.tokenizer import load_tokenizer
+from realm.corpus.tokenizer import load_tokenizer, of_text_alone
 from realm.errors import ArtifactError, ResourceError, SettingError
 from realm.kernels import default_attention, use_attention, use_quick_dropout
 from realm.memory import uncollected
@@ -177,7 +177,7 @@ def read_masked_head(folder: Path) -> dict[str, Tensor]:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The trunk's tokenizer, without truncation or padding of its own.
+    """The trunk's tokenizer, of text alone.
 
     Raises:
         SettingError: its file is damaged.
@@ -188,10 +188,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
     own = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    tokenizer: Tokenizer = own.backend_tokenizer
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+    return of_text_alone(own.backend_tokenizer)
 
 
 def write_configuration(folder: Path, facts: Mapping[str, Any]) -> None:
