@@ -85,6 +85,21 @@ def test_normalised_characters_stand_where_the_map_says(source: str) -> None:
         assert original == character or (character == " " and original.isspace())
 
 
+def test_quotes_that_nobody_closes_are_cut_at_once() -> None:
+    """One line of them took the square of its length: a minute for this one."""
+    text = "\u201c a" * 100_000
+    sentences = split_sentences(text)
+    assert "".join(sentences).replace(" ", "") == text.replace(" ", "")
+    assert len(sentences) > 10
+
+
+def test_a_line_that_no_person_wrote_has_its_sentences() -> None:
+    written = [f"This is sentence {number} of the book." for number in range(2_000)]
+    found = split_sentences(" ".join(written))
+    assert set(found) >= set(written[:100])
+    assert len(set(written) - set(found)) < 10, "those at the end of a stretch"
+
+
 def test_whole_sentences_are_packed_greedily() -> None:
     # Five tokens each, 13 - 1 fit beside a title of one token: two sentences, two, one.
     text = "Aa bb. Cc  dd.\nEe ff. Gg hh. Ii jj."
