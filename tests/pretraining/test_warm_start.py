@@ -193,6 +193,27 @@ def test_the_teacher_ranks_a_sample_of_the_corpus(
     torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_a_passage_that_stands_twice_in_a_batch_is_no_rival_of_itself(
+    make: Make, small_model: Model
+) -> None:
+    """As where an epoch ends within a batch."""
+    objective = make(batch_size=5)
+    steps = [step for step in range(40) if len(set(objective._rows_at(step).tolist())) < 5]
+    loss, _ = objective.loss(steps[0])
+    rows = objective._rows_at(steps[0])
+    pairs = objective._pairs(rows, steps[0])
+    queries, passages = (
+        embed(small_model.embedder.query_tower, list(packed), small_model.packer)
+        for packed in zip(*pairs, strict=True)
+    )
+    expected = []
+    for number, row in enumerate(rows.tolist()):
+        rivals = [other for other in range(5) if other == number or rows[other] != row]
+        scores = passages[rivals] @ queries[number]
+        expected.append(-scores.log_softmax(dim=-1)[rivals.index(number)])
+    torch.testing.assert_close(loss, torch.stack(expected).mean(), atol=1e-4, rtol=1e-4)
+
+
 def test_a_teacher_that_moves_is_refused() -> None:
     with pytest.raises(ValueError, match="a teacher stays as it is"):
         InverseClozeSettings(trains="all", teacher_share=0.5)

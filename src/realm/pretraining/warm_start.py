@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ from realm.examples.inverse_cloze import (
     rows_for_inverse_cloze,
 )
 from realm.examples.packing import Packed
-from realm.examples.stream import generator_at
+from realm.examples.stream import batch_at, generator_at
 from realm.index.trunk_vectors import TrunkVectors
 from realm.models.checkpoint import Model
 from realm.models.embedder import Tower, TrainedPart, evaluating, pool
@@ -92,6 +92,8 @@ class InverseClozeObjective:
         self._store, self._seed, self._group = store, seed, join_group()
         self._vectors = vectors
         self._rows, _ = split_rows(rows_for_inverse_cloze(store), store)
+        self._batch_size = min(settings.batch_size, len(self._rows))  # of each process
+        self._hashes = store.content_hashes()
         model.embedder.train_only(settings.trains)
 
     def trainable(self) -> nn.Module:
@@ -101,13 +103,18 @@ class InverseClozeObjective:
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy of the batch of a step, and the share of sentences that found home."""
         settings, embedder = self.settings, self.model.embedder
-        rows = self._rows_at(step)
+        size, first = self._batch_size, self._group.rank * self._batch_size
+        of_all = self._rows_at(step)
+        rows = of_all[first : first + size]
         pairs = self._pairs(rows, step)
         query_vectors = self._pool(embedder.query_tower, [pair.query for pair in pairs])
         passage_vectors = self._passage_vectors(pairs, rows).to(query_vectors)
         queries = embedder.query_tower.project(query_vectors)
         passages = self._group.gather(embedder.passage_tower.project(passage_vectors))
-        scores, first = queries @ passages.T, self._group.rank * len(pairs)
+        # No rival is a copy of the right one, or itself again where an epoch ends in the batch.
+        is_again = self._are_same(rows, of_all)
+        is_again[torch.arange(size), first + torch.arange(size)] = False
+        scores = (queries @ passages.T).masked_fill(is_again.to(queries.device), -torch.inf)
         if settings.corpus_passages:
             scores = torch.cat([scores, self._against_corpus(queries, rows, step)], dim=1)
         loss, accuracy = in_batch_softmax(scores, first)
@@ -121,14 +128,17 @@ class InverseClozeObjective:
     def _against_corpus(
         self, queries: Float[Tensor, "batch dim"], rows: np.ndarray, step: int
     ) -> Float[Tensor, "batch passages"]:
-        """Scores of a sample of the corpus, -inf for a sentence's own passage: it is no rival."""
+        """Scores of a sample of the corpus, -inf for a sentence's own passage."""
         draw = np.random.default_rng((self._seed, step, 53 + self._group.rank))
         vectors = self._kept_vectors()
         sample = _sample(draw, len(vectors), self.settings.corpus_passages)
         projected = self.model.embedder.passage_tower.project(vectors[sample].to(queries))
-        is_own = torch.from_numpy(rows)[:, None] == sample
-        scores = queries @ projected.T
-        return scores.masked_fill(is_own.to(scores.device), -torch.inf)
+        is_own = self._are_same(rows, sample.numpy())
+        return (queries @ projected.T).masked_fill(is_own.to(queries.device), -torch.inf)
+
+    def _are_same(self, rows: np.ndarray, others: np.ndarray) -> Bool[Tensor, "rows others"]:
+        """Which passages have the same title and text."""
+        return torch.from_numpy(self._hashes[rows][:, None] == self._hashes[others])
 
     def _kept_vectors(self) -> Float[Tensor, "passages hidden"]:
         if self._vectors is None:
@@ -176,15 +186,14 @@ class InverseClozeObjective:
             return pool(self.model.embedder.query_tower, packed, self.model.packer)
 
     def _rows_at(self, step: int) -> np.ndarray:
-        """The passages of a step's batch."""
+        """The passages of a step's batch, of all processes in the order of their ranks."""
         if len(self._rows) == 0:
             raise SourceError(
                 "no passage has two sentences, one to ask with and one to be found by: add longer "
                 "documents, or set warm_start.embedder.loop.num_steps=0"
             )
-        size = min(self.settings.batch_size, len(self._rows))
-        chosen = self._group.batch_at(len(self._rows), size, step=step, seed=self._seed)
-        rows: np.ndarray = self._rows[chosen]
+        size = self._batch_size * self._group.size
+        rows: np.ndarray = self._rows[batch_at(len(self._rows), size, step=step, seed=self._seed)]
         return rows
 
     def _pairs(self, rows: np.ndarray, step: int) -> list[InverseClozePair]:
