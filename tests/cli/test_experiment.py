@@ -148,7 +148,7 @@ def test_what_cannot_be_made_is_said_at_once(recipe: Path, finished: Path, tmp_p
     assert "table2 has no row rael: choose from realm, realm-retriever" in error_of(unknown)
     few = Run.open(finished).experiment.dev_questions[0]
     folds = realm("experiment", "table2", *existing, "--rows", "realm", "--folds", few)
-    assert "has 2 questions, too few for 5 folds" in error_of(folds)
+    assert "has 2 different questions, too few for 5 folds" in error_of(folds)
     for asked in ("dev_questions", "train_questions"):
         missing = ("--set", f"{asked}=['nobody.jsonl']", "--recipe", recipe)
         start = ("experiment", "table2", "--run", tmp_path / "new", *missing)
