@@ -68,7 +68,7 @@ class DataRun(RunFolder):
         path = self.path / "spans"
         store = self.corpus()
         if self._is_made(path, store):
-            self._refuse_others(path, read_manifest(path).settings, self.experiment.spans)
+            self._refuse_other_settings(path, read_manifest(path).settings, self.experiment.spans)
             return SpanStore.open(path)
         with self._stage("spans", "passages tagged", len(store)) as advance:
             return annotate(
@@ -92,7 +92,7 @@ class DataRun(RunFolder):
         path = self.path / "lexical"
         store = self.corpus()
         if self._is_made(path, store):
-            self._refuse_others(path, read_manifest(path).settings, self.experiment.lexical)
+            self._refuse_other_settings(path, read_manifest(path).settings, self.experiment.lexical)
             return LexicalIndex.open(path)
         with self._stage("lexical", "passages for BM25", len(store)) as advance:
             return build_lexical_index(
@@ -108,8 +108,8 @@ class DataRun(RunFolder):
         spans = self.spans()
         if self._is_made(path, store):
             made = read_manifest(path)
-            if any(made.settings[name] != getattr(settings, name) for name in _MINED_BY):
-                raise ArtifactError(f"{path} was made with other settings: delete it")
+            mined_by = {name: made.settings[name] for name in _MINED_BY}
+            self._refuse_other_settings(path, mined_by, settings)
             of = made.inputs.get("spans", spans.manifest.fingerprint)  # once they did not say
             if of != spans.manifest.fingerprint:
                 raise ArtifactError(f"{path} was made from other spans: delete it")

@@ -236,7 +236,7 @@ class RunFolder:
         return True
 
     @staticmethod
-    def _refuse_others(path: Path, made_by: Mapping[str, Any], settings: Settings) -> None:
+    def _refuse_other_settings(path: Path, made_by: Mapping[str, Any], settings: Settings) -> None:
         """Make sure that an artifact was made by the settings that the run has now.
 
         Not by where a trunk lies, nor by how many made it; an older one may lack a new setting.

@@ -100,9 +100,9 @@ class WarmRun(DataRun):
         if self._is_made(path, store):
             if not is_finished(self.path / IMPORT):  # which came as it is
                 made_by = read_manifest(path).settings
-                self._refuse_others(path, made_by["embedder"], experiment.embedder)
-                self._refuse_others(path, made_by["reader"], experiment.reader)
-                self._refuse_others(path, made_by["packing"], experiment.packing_settings)
+                self._refuse_other_settings(path, made_by["embedder"], experiment.embedder)
+                self._refuse_other_settings(path, made_by["reader"], experiment.reader)
+                self._refuse_other_settings(path, made_by["packing"], experiment.packing_settings)
             return path
         check_tokenizer(experiment.embedder, store.tokenizer, self.trunk())
         size = experiment.warm_start.embedder.principal_components_sample

@@ -195,7 +195,7 @@ def test_a_run_is_named_after_its_documents(
 def test_a_folder_whose_name_is_no_utf_8_is_refused_before_a_run_begins(
     model: Path, tmp_path: Path
 ) -> None:
-    folder, run = tmp_path / "caf\udce9", tmp_path / "run"
+    folder, run = tmp_path / "caf\udce9 \U0001f600", tmp_path / "run"
     folder.mkdir()
     (folder / "note.txt").write_text("Here.", encoding="utf-8")
     refused = realm("ask", "Who?", "--model", model, "--source", folder, "--run", run)

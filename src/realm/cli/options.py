@@ -182,7 +182,7 @@ def open_shipped(
     path = path or _named_after(sources[0])
     begin_with(model, path, show_progress)
     if sources and is_finished(path / "corpus"):
-        _refuse_others(path, changes["sources"])
+        _refuse_other_documents(path, changes["sources"])
     run = open_run(path, **changes)
     if is_finished(path / "corpus"):
         _say_if_newer(sources, path)
@@ -204,7 +204,7 @@ def _named_after(source: str) -> Path:
     return Path("runs") / name
 
 
-def _refuse_others(path: Path, sources: tuple[str, ...]) -> None:
+def _refuse_other_documents(path: Path, sources: tuple[str, ...]) -> None:
     from realm.stages import Run
 
     read = Run.open(path).experiment.sources
@@ -236,6 +236,6 @@ def absolute(sources: Sequence[str]) -> tuple[str, ...]:
         SettingError: a name cannot be written into a recipe.
     """
     for source in sources:
-        if "\udc80" <= max(source, default="") <= "\udcff":
+        if any("\udc80" <= letter <= "\udcff" for letter in source):
             raise SettingError(f"{source!r} has a name that is not UTF-8: rename it")
     return tuple(s if s.startswith(("hub:", "${")) else str(Path(s).absolute()) for s in sources)

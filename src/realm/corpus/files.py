@@ -20,6 +20,7 @@ _UNKNOWN_DECLARATION = re.compile(
     r"<!\[(?!\s*(temp|cdata|ignore|include|rcdata|if|else|endif)\b)", re.IGNORECASE
 )
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(\S.*)$", re.MULTILINE)
+_CLOSING_SIGNS = re.compile(r"(^|[ \t])#+$")  # those of "C#" close nothing
 _HIDDEN_TAGS = [
     *("head", "iframe", "noscript", "object", "script", "style", "svg", "template", "title"),
 ]
@@ -70,8 +71,7 @@ def first_heading(text: str) -> str:
     """The words of the first heading in Markdown; empty where there is none."""
     heading = _HEADING.search(text)
     words = heading.group(1).rstrip() if heading else ""
-    opened = words.rstrip("#")  # signs behind a blank close a heading; those of C# do not
-    return words if opened.rstrip() == opened != "" else opened.rstrip()
+    return _CLOSING_SIGNS.sub("", words).rstrip()
 
 
 def _decode(content: bytes, path: Path) -> str:
